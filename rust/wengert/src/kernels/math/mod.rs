@@ -1,0 +1,1 @@
+//! Vectorising elementary functions.

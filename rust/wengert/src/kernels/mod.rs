@@ -1,0 +1,4 @@
+//! Loops over memory. Nothing here knows tensors, graphs or Python.
+
+pub mod math;
+pub mod threads;

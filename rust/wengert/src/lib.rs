@@ -1,0 +1,23 @@
+//! `wengert`: reverse-mode automatic differentiation on strided CPU tensors.
+//!
+//! R. E. Wengert described the tape of reverse-mode differentiation in 1964: the list of
+//! operations in the order they ran, walked backwards. This crate is that list. Each layer
+//! knows only the ones below it:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ops`] | what an operation means: forward, gradient, signature, documentation |
+//! | [`graph`] | the tape: arena, recording, backward |
+//! | [`random`], [`format`] | generator streams; printing |
+//! | [`kernels`] | loops over memory: no tensor, no graph |
+//! | [`dtype`], [`error`] | element types and promotion; the one error type |
+#![deny(unsafe_code)]
+
+pub mod dtype;
+pub mod error;
+pub mod format;
+pub mod kernels;
+pub mod random;
+
+pub use dtype::{DType, Scalar};
+pub use error::{Error, Kind, Result};
