@@ -1,0 +1,215 @@
+//! Normal variates by the transform of Box and Muller (Ann. Math. Stat. 29(2), 1958).
+//!
+//! Two uniforms give two independent normals, `r cos t` and `r sin t` with `r = sqrt(-2 ln u)`
+//! and `t = 2 pi v`. PyTorch does this in two ways, and which one it takes shows in the values:
+//!
+//! - **one by one** (fewer than 16 values, or memory with gaps): in double precision whatever the
+//!   type; the sine value is kept in the generator for the next such draw, across calls;
+//! - **in blocks of 16**: the first eight uniforms of a block are `u`, the other eight `v`. If the
+//!   length is no multiple of 16, the *last* 16 places get a block of fresh draws, which overlaps
+//!   the block before. float32 and float64 first draw, and throw away, the uniforms of the places
+//!   that no whole block covers; half precision does not.
+//!
+//! A float32 block uses the polynomials of the Cephes library as vectorised in `avx_mathfun.h`
+//! (Julien Pommier, Giovanni Garberoglio, zlib licence). Written there as separate products and
+//! sums, they were fused by the compiler of PyTorch's x86-64 builds; the placement of the fused
+//! operations below is theirs, found by comparison, and decides the last bit. Lanes never mix, so
+//! the loop over eight pairs becomes vector code as it stands.
+
+use super::engine::join;
+use super::isa::{self, Kernel};
+use super::{Generator, Mt19937, Sample, unit_f32, unit_f64};
+use crate::dtype::DType;
+use std::f32::consts::FRAC_1_SQRT_2;
+use std::f64::consts::TAU;
+use std::marker::PhantomData;
+
+const BLOCK: usize = 16;
+
+impl Generator {
+    /// One standard normal from the one-by-one stream.
+    pub(super) fn standard_normal(&mut self) -> f64 {
+        if let Some(z) = self.cached_normal.take() {
+            return z;
+        }
+        let u = unit_f64(self.engine.next_u64());
+        let v = unit_f64(self.engine.next_u64());
+        let radius = (-2.0 * (-v).ln_1p()).sqrt();
+        let theta = TAU * u;
+        self.cached_normal = Some(radius * theta.sin());
+        radius * theta.cos()
+    }
+
+    /// Fills by blocks; `out` holds at least one.
+    pub(super) fn normal_blocks<T: Sample>(&mut self, out: &mut [T], mean: f64, std: f64) {
+        if T::DTYPE == DType::Float64 {
+            self.blocks::<T, Double>(out, mean, std);
+        } else {
+            self.blocks::<T, Single>(out, mean, std);
+        }
+    }
+
+    fn blocks<T: Sample, B: Block>(&mut self, out: &mut [T], mean: f64, std: f64) {
+        let rest = out.len() % BLOCK;
+        let (whole, _) = out.split_at_mut(out.len() - rest);
+        let engine = &mut self.engine;
+        isa::run(Blocks { engine, out: whole, mean, std, block: PhantomData::<B> });
+        if rest > 0 {
+            if matches!(T::DTYPE, DType::Float32 | DType::Float64) {
+                engine.skip(rest * B::WORDS / BLOCK);
+            }
+            let start = out.len() - BLOCK;
+            let last = &mut out[start..];
+            isa::run(Blocks { engine, out: last, mean, std, block: PhantomData::<B> });
+        }
+    }
+}
+
+/// The transform of one block, in one precision.
+trait Block {
+    /// 32-bit outputs that a block consumes.
+    const WORDS: usize;
+    fn transform<T: Sample>(words: &[u32], out: &mut [T; BLOCK], mean: f64, std: f64);
+}
+
+struct Blocks<'a, T, B> {
+    engine: &'a mut Mt19937,
+    /// A whole number of blocks.
+    out: &'a mut [T],
+    mean: f64,
+    std: f64,
+    block: PhantomData<B>,
+}
+
+impl<T: Sample, B: Block> Kernel for Blocks<'_, T, B> {
+    #[inline(always)]
+    fn run(self) {
+        // Several blocks at a time keep the generator's loop long.
+        let mut words = [0; 512];
+        for outs in self.out.chunks_mut(words.len() / B::WORDS * BLOCK) {
+            let words = &mut words[..outs.len() / BLOCK * B::WORDS];
+            self.engine.fill(words);
+            let outs = outs.as_chunks_mut::<BLOCK>().0;
+            for (words, out) in words.chunks_exact(B::WORDS).zip(outs) {
+                B::transform(words, out, self.mean, self.std);
+            }
+        }
+    }
+}
+
+struct Single;
+
+impl Block for Single {
+    const WORDS: usize = 16;
+
+    #[inline(always)]
+    fn transform<T: Sample>(words: &[u32], out: &mut [T; BLOCK], mean: f64, std: f64) {
+        let (mean, std) = (mean as f32, std as f32);
+        let mut normals = [0.0; BLOCK];
+        for i in 0..8 {
+            let u = 1.0 - unit_f32(words[i]);
+            let v = unit_f32(words[i + 8]);
+            let radius = (-2.0 * ln(u)).sqrt();
+            let (sin, cos) = sin_cos(TAU as f32 * v);
+            normals[i] = (radius * cos).mul_add(std, mean);
+            normals[i + 8] = (radius * sin).mul_add(std, mean);
+        }
+        for (o, z) in out.iter_mut().zip(normals) {
+            *o = T::from_f32(z);
+        }
+    }
+}
+
+struct Double;
+
+impl Block for Double {
+    const WORDS: usize = 32;
+
+    #[inline(always)]
+    fn transform<T: Sample>(words: &[u32], out: &mut [T; BLOCK], mean: f64, std: f64) {
+        let words = words.as_chunks::<2>().0;
+        for i in 0..8 {
+            let u = 1.0 - unit_f64(join(words[i]));
+            let v = unit_f64(join(words[i + 8]));
+            let radius = (-2.0 * u.ln()).sqrt();
+            let theta = TAU * v;
+            out[i] = T::from_f64((radius * theta.cos()).mul_add(std, mean));
+            out[i + 8] = T::from_f64((radius * theta.sin()).mul_add(std, mean));
+        }
+    }
+}
+
+/// Natural logarithm of a normal number in (0, 1].
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // the constants as published
+fn ln(x: f32) -> f32 {
+    let bits = x.to_bits();
+    // x = m 2^e with m in [0.5, 1), then moved to [sqrt(1/2), sqrt(2)) and shifted by one.
+    let m = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
+    let e = ((bits >> 23) as i32 - 126) as f32;
+    let low = m < FRAC_1_SQRT_2;
+    let e = if low { e - 1.0 } else { e };
+    let m = (m - 1.0) + if low { m } else { 0.0 };
+    let z = m * m;
+    let mut y = 7.0376836292e-2_f32;
+    y = y.mul_add(m, -1.1514610310e-1);
+    y = y.mul_add(m, 1.1676998740e-1);
+    y = y.mul_add(m, -1.2420140846e-1);
+    y = y.mul_add(m, 1.4249322787e-1);
+    y = y.mul_add(m, -1.6668057665e-1);
+    y = y.mul_add(m, 2.0000714765e-1);
+    y = y.mul_add(m, -2.4999993993e-1);
+    y = y.mul_add(m, 3.3333331174e-1);
+    y *= m;
+    y = y.mul_add(z, e * -2.12194440e-4);
+    y = (-z).mul_add(0.5, y);
+    e.mul_add(0.693359375, m + y)
+}
+
+/// Sine and cosine of `x` in [0, 2 pi].
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // the constants as published
+fn sin_cos(x: f32) -> (f32, f32) {
+    // The nearest even multiple of pi/4, subtracted in three parts.
+    let octant = ((x * 1.27323954473516) as i32 + 1) & !1;
+    let n = octant as f32;
+    let mut x = n.mul_add(-0.78515625, x);
+    x = n.mul_add(-2.4187564849853515625e-4, x);
+    x = n.mul_add(-3.77489497744594108e-8, x);
+    let z = x * x;
+
+    let mut c = 2.443315711809948e-5_f32;
+    c = c.mul_add(z, -1.388731625493765e-3);
+    c = c.mul_add(z, 4.166664568298827e-2);
+    c *= z;
+    c = c.mul_add(z, -(z * 0.5)) + 1.0;
+
+    let mut s = -1.9515295891e-4_f32;
+    s = s.mul_add(z, 8.3321608736e-3);
+    s = s.mul_add(z, -1.6666654611e-1);
+    s *= z;
+    s = s.mul_add(x, x);
+
+    let (sin, cos) = if octant & 2 == 0 { (s, c) } else { (c, s) };
+    let sin_sign = ((octant & 4) as u32) << 29;
+    let cos_sign = (!(octant - 2) & 4) as u32;
+    (f32::from_bits(sin.to_bits() ^ sin_sign), f32::from_bits(cos.to_bits() ^ (cos_sign << 29)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polynomials_are_accurate() {
+        for i in 1..=1 << 16 {
+            let x = i as f32 / 65536.0;
+            let exact = (x as f64).ln();
+            assert!((ln(x) as f64 - exact).abs() <= 1.5e-7 * exact.abs().max(0.5), "ln {x}");
+            let t = x * TAU as f32;
+            let (s, c) = sin_cos(t);
+            assert!((s as f64 - (t as f64).sin()).abs() < 2e-7, "sin {t}");
+            assert!((c as f64 - (t as f64).cos()).abs() < 2e-7, "cos {t}");
+        }
+    }
+}
