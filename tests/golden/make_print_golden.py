@@ -117,11 +117,43 @@ def rounded(x, dtype):
 
 # 0-d tensors of every type.
 for dtype in FLOATS:
-    for x in [0.0, -0.0, 1.0, -3.0, 0.1, 1 / 3, 3.14159265, 1e-3, 1.00001e-4, 1e-4, 9e-5, 1e4,
-              12345.678, 65504.0, inf, -inf, nan]:
+    for x in [
+        0.0,
+        -0.0,
+        1.0,
+        -3.0,
+        0.1,
+        1 / 3,
+        3.14159265,
+        1e-3,
+        1.00001e-4,
+        1e-4,
+        9e-5,
+        1e4,
+        12345.678,
+        65504.0,
+        inf,
+        -inf,
+        nan,
+    ]:
         tensor(rounded(x, dtype), dtype)
-for x in [1e8, 1.00000001e8, 123456789.0, 1.5e8, 1e15, 1e16, 1e300, 1.7976931348623157e308, 5e-324,
-          2.2250738585072014e-308, 1e-300, 99999999.5, 0.00010000000000000002, 2.5, 0.00005]:
+for x in [
+    1e8,
+    1.00000001e8,
+    123456789.0,
+    1.5e8,
+    1e15,
+    1e16,
+    1e300,
+    1.7976931348623157e308,
+    5e-324,
+    2.2250738585072014e-308,
+    1e-300,
+    99999999.5,
+    0.00010000000000000002,
+    2.5,
+    0.00005,
+]:
     tensor(x, "float64")
     tensor(-x, "float64", sci_mode=False)
     tensor(x, "float64", sci_mode=True)
@@ -195,17 +227,35 @@ for dtype in FLOATS:
     for precision in [0, 1, 3, 8, 20]:
         tensor([rounded(x, dtype) for x in [0.1, 2.5, -3.75, 0.0]], dtype, precision=precision)
         tensor([rounded(x, dtype) for x in [0.1, 2.5, 3000.0]], dtype, precision=precision)
-for values in [[1.0, 1e8], [1e8], [1.0000001e8, 1e8], [1e-4, 1e-4], [1.0, 1000.0000000000001],
-               [1e300, 1e299], [1e300, 1e-300], [5e-324], [1.5, 5e-324], [16777217.0, 16777216.5],
-               [1e22, 1e21], [4503599627370497.5]]:
+for values in [
+    [1.0, 1e8],
+    [1e8],
+    [1.0000001e8, 1e8],
+    [1e-4, 1e-4],
+    [1.0, 1000.0000000000001],
+    [1e300, 1e299],
+    [1e300, 1e-300],
+    [5e-324],
+    [1.5, 5e-324],
+    [16777217.0, 16777216.5],
+    [1e22, 1e21],
+    [4503599627370497.5],
+]:
     tensor(values, "float64")
     tensor(values, "float64", sci_mode=False)
     tensor(values, "float64", sci_mode=True, precision=2)
     tensor(values, "float64", default_dtype="float64")
     tensor(values, default_dtype="float64")
-for dtype, default in [("float32", "float64"), ("float16", "float16"), ("float32", "float16"),
-                       ("bfloat16", "bfloat16"), ("float64", "bfloat16"), ("int64", "float64"),
-                       ("int32", "float64"), ("bool", "float16")]:
+for dtype, default in [
+    ("float32", "float64"),
+    ("float16", "float16"),
+    ("float32", "float16"),
+    ("bfloat16", "bfloat16"),
+    ("float64", "bfloat16"),
+    ("int64", "float64"),
+    ("int32", "float64"),
+    ("bool", "float16"),
+]:
     case(f"torch.ones(2, 3, dtype=torch.{dtype})", default_dtype=default)
     case(f"torch.empty(0, dtype=torch.{dtype})", default_dtype=default)
 # Ties are decided by the binary value, and by evenness where that is exact.
@@ -223,8 +273,20 @@ for linewidth in [0, 1, 8, 12, 13, 14, 20, 21, 40, 79, 81, 120, 200]:
     case("torch.arange(30)", linewidth=linewidth)
     case("torch.arange(24, dtype=torch.float64).reshape(2, 3, 4) * 0.5", linewidth=linewidth)
     case("torch.ones(2, requires_grad=True) * 2", linewidth=linewidth)
-for shape in [[1], [1, 1], [1, 1, 1], [2, 3], [3, 1], [1, 30], [2, 3, 4], [2, 1, 2, 2],
-              [2, 2, 1, 2, 2], [1, 2, 1, 1, 2, 2], [3, 40], [2, 2, 25]]:
+for shape in [
+    [1],
+    [1, 1],
+    [1, 1, 1],
+    [2, 3],
+    [3, 1],
+    [1, 30],
+    [2, 3, 4],
+    [2, 1, 2, 2],
+    [2, 2, 1, 2, 2],
+    [1, 2, 1, 1, 2, 2],
+    [3, 40],
+    [2, 2, 25],
+]:
     n = math.prod(shape)
     sizes = ", ".join(map(str, shape))
     case(f"torch.arange({n}).reshape({sizes})")
@@ -260,18 +322,34 @@ case("torch.full((2000,), -1.5)", poly=[-1.5, 0, 0])
 case("torch.full((40, 50), 123456.0)", poly=[123456, 0, 0])
 # The largest elements are in the middle, out of sight, and must not widen the rest.
 case("(torch.arange(2001) - 1000) ** 2 * (-1) + 1000000", poly=[0, 2000, -1])
-case("(torch.arange(2000, dtype=torch.float64) - 1000) ** 2 * (-0.25) + 250000.25",
-     poly=[0.25, 500, -0.25])
-case("((torch.arange(90000) - 45000) ** 2 * (-1)).reshape(300, 300) + 2025000000",
-     poly=[0, 90000, -1])
-for options in [{"edgeitems": 1}, {"edgeitems": 2}, {"edgeitems": 5}, {"edgeitems": 0},
-                {"edgeitems": 10, "linewidth": 60}, {"threshold": 10000}, {"threshold": 0},
-                {"profile": "short"}, {"threshold": 5, "edgeitems": 40}, {"threshold": 1e9},
-                {"threshold": 1199.5}]:
+case(
+    "(torch.arange(2000, dtype=torch.float64) - 1000) ** 2 * (-0.25) + 250000.25",
+    poly=[0.25, 500, -0.25],
+)
+case(
+    "((torch.arange(90000) - 45000) ** 2 * (-1)).reshape(300, 300) + 2025000000",
+    poly=[0, 90000, -1],
+)
+for options in [
+    {"edgeitems": 1},
+    {"edgeitems": 2},
+    {"edgeitems": 5},
+    {"edgeitems": 0},
+    {"edgeitems": 10, "linewidth": 60},
+    {"threshold": 10000},
+    {"threshold": 0},
+    {"profile": "short"},
+    {"threshold": 5, "edgeitems": 40},
+    {"threshold": 1e9},
+    {"threshold": 1199.5},
+]:
     case("torch.arange(1200)", poly=[0, 1, 0], **options)
     case("torch.arange(1200).reshape(30, 40)", poly=[0, 1, 0], **options)
-    case("torch.arange(1200, dtype=torch.float64).reshape(10, 12, 10) * 0.5", poly=[0, 0.5, 0],
-         **options)
+    case(
+        "torch.arange(1200, dtype=torch.float64).reshape(10, 12, 10) * 0.5",
+        poly=[0, 0.5, 0],
+        **options,
+    )
     case("torch.tensor([[1.5, 2.0, 3.0], [4.0, 5.0, 6.0]])", **options)
     case("torch.tensor(2.5, requires_grad=True)", **options)
 case("torch.arange(1100)", profile="full")
@@ -336,22 +414,63 @@ for n in range(6, 12):
     case(f"torch.arange({n * 2}, dtype=torch.float64, requires_grad=True).reshape(2, {n}) * 2")
 
 numbers = []
-for x in [0.0, -0.0, 0.5, 1.5, 2.5, 0.125, 1e-5, 9.5e-5, 0.0001, 1e15, 1e16, 9999999999999998.0,
-          1e22, 1e23, 1e300, 5e-324, 1.7976931348623157e308, 0.1, 1 / 3, 123456.789, inf, -inf, nan,
-          *(rng.uniform(-1000, 1000) for _ in range(40)),
-          *(10 ** rng.uniform(-310, 308) for _ in range(60))]:
+for x in [
+    0.0,
+    -0.0,
+    0.5,
+    1.5,
+    2.5,
+    0.125,
+    1e-5,
+    9.5e-5,
+    0.0001,
+    1e15,
+    1e16,
+    9999999999999998.0,
+    1e22,
+    1e23,
+    1e300,
+    5e-324,
+    1.7976931348623157e308,
+    0.1,
+    1 / 3,
+    123456.789,
+    inf,
+    -inf,
+    nan,
+    *(rng.uniform(-1000, 1000) for _ in range(40)),
+    *(10 ** rng.uniform(-310, 308) for _ in range(60)),
+]:
     precision = rng.choice([0, 1, 2, 4, 7, 17])
-    numbers.append({"bits": bits(x), "precision": precision, "fixed": f"{x:.{precision}f}",
-                    "scientific": f"{x:.{precision}e}", "repr": repr(x)})
+    numbers.append(
+        {
+            "bits": bits(x),
+            "precision": precision,
+            "fixed": f"{x:.{precision}f}",
+            "scientific": f"{x:.{precision}e}",
+            "repr": repr(x),
+        }
+    )
 
-sizes = [{"shape": s, "size": repr(torch.Size(s)), "tuple": repr(tuple(s))}
-         for s in [[], [0], [3], [2, 3], [1, 0, 5]]]
+sizes = [
+    {"shape": s, "size": repr(torch.Size(s)), "tuple": repr(tuple(s))}
+    for s in [[], [0], [3], [2, 3], [1, 0, 5]]
+]
 
 changes = []
 torch.set_printoptions(profile="default")
-for call in [{"precision": 2}, {"sci_mode": True}, {"edgeitems": 5}, {"profile": "short"},
-             {"threshold": 10, "profile": "full"}, {"profile": "full"}, {"linewidth": 100},
-             {"profile": "short", "precision": 7, "sci_mode": False}, {}, {"profile": "default"}]:
+for call in [
+    {"precision": 2},
+    {"sci_mode": True},
+    {"edgeitems": 5},
+    {"profile": "short"},
+    {"threshold": 10, "profile": "full"},
+    {"profile": "full"},
+    {"linewidth": 100},
+    {"profile": "short", "precision": 7, "sci_mode": False},
+    {},
+    {"profile": "default"},
+]:
     torch.set_printoptions(**call)
     after = torch._tensor_str.get_printoptions()
     if after["threshold"] == inf:
@@ -360,8 +479,13 @@ for call in [{"precision": 2}, {"sci_mode": True}, {"edgeitems": 5}, {"profile":
 torch.set_printoptions(profile="default")
 
 path = pathlib.Path(__file__).with_name("print.json")
-golden = {"torch": torch.__version__.split("+")[0], "cases": cases, "numbers": numbers,
-          "sizes": sizes, "changes": changes}
+golden = {
+    "torch": torch.__version__.split("+")[0],
+    "cases": cases,
+    "numbers": numbers,
+    "sizes": sizes,
+    "changes": changes,
+}
 lines = []
 for key, value in golden.items():
     if isinstance(value, list):
