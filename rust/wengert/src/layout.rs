@@ -5,7 +5,7 @@
 //! refuses shapes whose bytes would not fit `isize`, and [`Layout::check_bounds`] proves that a
 //! strided view stays inside its storage. Everything downstream may multiply freely.
 
-use crate::{Kind, Result, bail, dtype::DType, error::Error};
+use crate::{Error, Kind, Result, bail};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -39,7 +39,12 @@ pub struct Layout {
 /// A shape with a zero in it has no elements, whatever the other sizes are.
 pub fn checked_numel(op: &'static str, shape: &[usize], item: usize) -> Result<usize> {
     if shape.len() > MAX_DIMS {
-        bail!(Shape, op, "only tensors with up to {MAX_DIMS} dims are supported, got {}", shape.len());
+        bail!(
+            Shape,
+            op,
+            "only tensors with up to {MAX_DIMS} dims are supported, got {}",
+            shape.len()
+        );
     }
     if shape.contains(&0) {
         return Ok(0);
@@ -51,7 +56,9 @@ pub fn checked_numel(op: &'static str, shape: &[usize], item: usize) -> Result<u
         _ => Err(Error::new(
             Kind::Overflow,
             op,
-            format!("Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"),
+            format!(
+                "Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"
+            ),
         )),
     }
 }
@@ -262,8 +269,7 @@ fn view_strides(old: &[usize], strides: &[isize], new: &[usize], numel: usize) -
     }
     for d in (0..old.len()).rev() {
         chunk *= old[d];
-        let run_ends =
-            d == 0 || (old[d - 1] != 1 && strides[d - 1] != chunk as isize * base);
+        let run_ends = d == 0 || (old[d - 1] != 1 && strides[d - 1] != chunk as isize * base);
         if run_ends {
             while view > 0 && (viewed < chunk || new[view - 1] == 1) {
                 view -= 1;
@@ -350,7 +356,11 @@ pub fn wrap_dim(dim: i64, ndim: usize) -> Result<usize> {
 fn dim_error(dim: i64, n: i64) -> Error {
     Error::plain(
         Kind::Index,
-        format!("Dimension out of range (expected to be in range of [{}, {}], but got {dim})", -n, n - 1),
+        format!(
+            "Dimension out of range (expected to be in range of [{}, {}], but got {dim})",
+            -n,
+            n - 1
+        ),
     )
 }
 

@@ -32,6 +32,7 @@ struct Body {
     dtype: DType,
     /// A Python number on its way through an operation: it has a category, no width.
     wrapped_number: bool,
+    is_view: bool,
     requires_grad: AtomicBool,
     autograd: Mutex<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
@@ -43,6 +44,9 @@ struct Autograd {
     edge: Option<Edge>,
     /// The tensor whose storage this one views; never itself a view.
     base: Option<Tensor>,
+    /// How often the history of this tensor (a base) was replaced by a write through a view, or
+    /// of the base when this tensor (a view) last looked.
+    rebased: u32,
     rare: Option<Box<Rare>>,
 }
 
@@ -75,13 +79,16 @@ impl Tensor {
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
+        let is_view = base.is_some();
+        let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Arc::new(Body {
             storage,
             layout,
             dtype,
             wrapped_number,
+            is_view,
             requires_grad: AtomicBool::new(false),
-            autograd: Mutex::new(Autograd { edge: None, base, rare: None }),
+            autograd: Mutex::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -252,7 +259,50 @@ impl Tensor {
     /// Whether gradients flow to or through this tensor.
     #[inline]
     pub fn requires_grad(&self) -> bool {
-        self.0.requires_grad.load(Ordering::Relaxed)
+        self.0.requires_grad.load(Ordering::Relaxed) || (self.0.is_view && self.joined_graph())
+    }
+
+    /// Whether this view's base became part of a graph by a write since the view was made.
+    fn joined_graph(&self) -> bool {
+        let autograd = self.0.autograd.lock();
+        let Some(base) = &autograd.base else { return false };
+        let base_autograd = base.0.autograd.lock();
+        base_autograd.rebased != autograd.rebased && base_autograd.edge.is_some()
+    }
+
+    /// Gives a base a new history; its views notice when they are next asked for theirs.
+    pub(crate) fn rebase(&self, edge: Edge) {
+        self.0.autograd.lock().rebased += 1;
+        self.set_edge(edge);
+    }
+
+    /// Makes this view a recorded part of what its base is now.
+    pub(crate) fn follow_base(&self) -> Result<()> {
+        let Some(base) = self.base() else { return Ok(()) };
+        let part = crate::graph::inplace::Part::of(self, &base);
+        let fresh = part.cut(&base.alias_with_edge(base.edge()?))?;
+        let rebased = base.0.autograd.lock().rebased;
+        self.0.autograd.lock().rebased = rebased;
+        if let Some(edge) = fresh.grad_fn() {
+            self.set_edge(edge);
+        }
+        Ok(())
+    }
+
+    /// Brings the history of a view up to date if its base was written to through another view.
+    fn refresh(&self) -> Result<()> {
+        if !self.0.is_view {
+            return Ok(());
+        }
+        let stale = {
+            let autograd = self.0.autograd.lock();
+            autograd.base.as_ref().is_some_and(|b| b.0.autograd.lock().rebased != autograd.rebased)
+        };
+        if stale {
+            let _mode = crate::graph::GradMode::new(true);
+            self.follow_base()?;
+        }
+        Ok(())
     }
 
     /// Whether no recorded operation made this tensor.
@@ -291,6 +341,8 @@ impl Tensor {
 
     /// The node that made this tensor; `None` for leaves.
     pub fn grad_fn(&self) -> Option<Edge> {
+        // A failure to refresh leaves the history as it was; the next recorded use reports it.
+        let _ = self.refresh();
         self.0.autograd.lock().edge.clone()
     }
 
@@ -300,6 +352,7 @@ impl Tensor {
         if !self.requires_grad() {
             return Ok(None);
         }
+        self.refresh()?;
         let mut autograd = self.0.autograd.lock();
         if let Some(edge) = &autograd.edge {
             return Ok(Some(edge.clone()));
@@ -481,7 +534,10 @@ impl Tensor {
         let mut out = Vec::with_capacity(flat.numel());
         // SAFETY: `flat` is row-major of type `T` with that many initialised elements.
         unsafe {
-            out.extend_from_slice(std::slice::from_raw_parts(flat.data_ptr().cast::<T>(), flat.numel()));
+            out.extend_from_slice(std::slice::from_raw_parts(
+                flat.data_ptr().cast::<T>(),
+                flat.numel(),
+            ));
         }
         Ok(out)
     }
@@ -552,6 +608,12 @@ impl Tensor {
             );
         }
         Ok(())
+    }
+}
+
+impl AsRef<Tensor> for Tensor {
+    fn as_ref(&self) -> &Tensor {
+        self
     }
 }
 

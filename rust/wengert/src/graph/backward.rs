@@ -85,7 +85,7 @@ pub fn grad(
     let seeds = pass.seed(outputs, grad_outputs)?;
     pass.restrict(inputs)?;
     pass.run(seeds)?;
-    Ok(pass.captured)
+    Ok(std::mem::take(&mut pass.captured))
 }
 
 static INTERRUPT: OnceLock<fn() -> Result<()>> = OnceLock::new();
@@ -143,11 +143,7 @@ impl Pass {
     }
 
     /// Checks the roots and pairs them with their gradients.
-    fn seed(
-        &self,
-        roots: &[Tensor],
-        gradients: &[Option<Tensor>],
-    ) -> Result<Vec<(Edge, Tensor)>> {
+    fn seed(&self, roots: &[Tensor], gradients: &[Option<Tensor>]) -> Result<Vec<(Edge, Tensor)>> {
         let mut seeds = Vec::with_capacity(roots.len());
         for (i, root) in roots.iter().enumerate() {
             let gradient = match gradients.get(i).cloned().flatten() {
@@ -223,7 +219,8 @@ impl Pass {
         }
         let index = self.visits.len() as u32;
         let stamp = self.stamp(index);
-        let free = node.slot().scratch.compare_exchange(0, stamp, Ordering::Relaxed, Ordering::Relaxed);
+        let free =
+            node.slot().scratch.compare_exchange(0, stamp, Ordering::Relaxed, Ordering::Relaxed);
         if free.is_err() {
             self.elsewhere.insert(node.address(), index);
         }
@@ -270,9 +267,10 @@ impl Pass {
         order.sort_unstable_by_key(|&i| self.visits[i as usize].node.seq);
         for i in order {
             let node = self.visits[i as usize].node.clone();
-            let reaches = node.edges().iter().flatten().any(|edge| {
-                self.find(&edge.node).is_some_and(|j| self.visits[j as usize].needed)
-            });
+            let reaches =
+                node.edges().iter().flatten().any(|edge| {
+                    self.find(&edge.node).is_some_and(|j| self.visits[j as usize].needed)
+                });
             self.visits[i as usize].needed |= reaches;
         }
     }
@@ -294,7 +292,9 @@ impl Pass {
         let mut steps = 0u32;
         while let Some((_, index)) = ready.pop() {
             steps = steps.wrapping_add(1);
-            if steps % INTERRUPT_EVERY == 0 && let Some(check) = INTERRUPT.get() {
+            if steps % INTERRUPT_EVERY == 0
+                && let Some(check) = INTERRUPT.get()
+            {
                 check()?;
             }
             let node = self.visits[index as usize].node.clone();
@@ -351,9 +351,11 @@ impl Pass {
                     self.captured[*at] = buffers[edge.output as usize].clone();
                 }
             }
-            beyond = node.edges().iter().flatten().any(|e| {
-                self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed)
-            });
+            beyond = node
+                .edges()
+                .iter()
+                .flatten()
+                .any(|e| self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed));
         }
         if !beyond || buffers.iter().all(Option::is_none) {
             return Ok(smallvec![None; node.edges().len()]);

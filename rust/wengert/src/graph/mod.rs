@@ -22,10 +22,12 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`record`]: from an operation's inputs and output to a node.
+//! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`backward`]: the scheduler.
 
 pub mod arena;
 pub mod backward;
+pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;

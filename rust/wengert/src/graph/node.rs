@@ -268,7 +268,9 @@ impl NodeRef {
     fn with_history(&self, s: &Saved) -> Tensor {
         match s.origin {
             Origin::Value => s.tensor.clone(),
-            Origin::Output(k) => s.tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 })),
+            Origin::Output(k) => {
+                s.tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 }))
+            }
             Origin::Input(i) => {
                 let then = self.edges.get(i as usize).and_then(|e| e.as_ref());
                 let now = s.tensor.edge_if_any();

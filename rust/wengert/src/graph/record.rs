@@ -42,7 +42,12 @@ pub fn record_many(
     for &(role, tensor) in saves {
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
-            Saved { tensor: tensor.alias_with_edge(None), version, origin: Origin::Output(k as u16), role }
+            Saved {
+                tensor: tensor.alias_with_edge(None),
+                version,
+                origin: Origin::Output(k as u16),
+                role,
+            }
         } else {
             let at = inputs.iter().position(|i| i.same(tensor));
             let origin = at.map_or(Origin::Value, |i| Origin::Input(i as u16));

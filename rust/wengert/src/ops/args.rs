@@ -132,7 +132,14 @@ impl Signature {
                 other => panic!("unknown type {other} in signature {text}"),
             };
             let default = default_text.map(|d| parse_default(d, text));
-            params.push(Param { name: name.trim(), kind, optional, keyword_only, default, default_text });
+            params.push(Param {
+                name: name.trim(),
+                kind,
+                optional,
+                keyword_only,
+                default,
+                default_text,
+            });
         }
         Signature { params, text }
     }

@@ -60,10 +60,8 @@ macro_rules! pointwise_rows {
                 use $crate::ops::pointwise::{Promote, Spec, apply};
                 use $crate::ops::macros::IntoGradient;
 
-                $crate::pointwise! {
-                    pub static KERNEL: ($($arg $(: $kind)?),+) -> $crate::pointwise_rows!(@out $($out)?) {
-                        $($class: $body),+
-                    }
+                $crate::pointwise_rows! {
+                    @kernel [$($arg $(: $kind)?),+] [$($out)?] $($class: $body),+
                 }
 
                 pub static SPEC: Spec =
@@ -72,21 +70,24 @@ macro_rules! pointwise_rows {
                 #[allow(non_camel_case_types, dead_code)]
                 enum Role { $($arg,)+ $y }
 
+                const INPUTS: usize = $crate::pointwise_rows!(@count $($arg)+);
+
                 #[inline]
                 pub fn run(
-                    [$($arg),+]: [&$crate::Tensor; $crate::pointwise_rows!(@count $($arg)+)],
+                    [$($arg),+]: [&$crate::Tensor; INPUTS],
                     dest: $crate::ops::Dest,
                 ) -> $crate::Result<$crate::Tensor> {
                     let inputs = [$($arg),+];
                     let $y = apply(&SPEC, &inputs, dest)?;
                     $(
                         if record::recording(&inputs) && matches!(dest, $crate::ops::Dest::New) {
+                            #[allow(unused_mut)]
                             let mut saves = $crate::graph::Saves::new();
                             $( if $input.requires_grad() {
                                 $(
                                     let role = Role::$save as u8;
                                     if saves.iter().all(|(r, _)| *r != role) {
-                                        saves.push((role, $crate::pointwise_rows!(@ref $save $y)));
+                                        saves.push((role, $save.as_ref()));
                                     }
                                 )*
                             } )+
@@ -102,7 +103,7 @@ macro_rules! pointwise_rows {
                                     grads: &[Option<$crate::Tensor>],
                                 ) -> $crate::Result<Gradients> {
                                     let mut out: Gradients =
-                                        smallvec::smallvec![None; inputs_len()];
+                                        smallvec::smallvec![None; INPUTS];
                                     let Some(grad) = &grads[0] else { return Ok(out) };
                                     $( if ctx.needs(Role::$input as usize) {
                                         $( let $save = ctx.saved(Role::$save as u8); )*
@@ -111,9 +112,6 @@ macro_rules! pointwise_rows {
                                     } )+
                                     Ok(out)
                                 }
-                            }
-                            const fn inputs_len() -> usize {
-                                $crate::pointwise_rows!(@count $($arg)+)
                             }
                             record::record(&$y, &inputs, &saves, Box::new(Rule))?;
                         }
@@ -135,8 +133,12 @@ macro_rules! pointwise_rows {
         ),+];
     };
 
-    (@out) => { same };
-    (@out bool) => { bool };
+    (@kernel [$($args:tt)+] [] $($rest:tt)+) => {
+        $crate::pointwise! { pub static KERNEL: ($($args)+) -> same { $($rest)+ } }
+    };
+    (@kernel [$($args:tt)+] [bool] $($rest:tt)+) => {
+        $crate::pointwise! { pub static KERNEL: ($($args)+) -> bool { $($rest)+ } }
+    };
     (@count $a:ident) => { 1 };
     (@count $a:ident $b:ident) => { 2 };
     (@count $a:ident $b:ident $c:ident) => { 3 };

@@ -15,7 +15,7 @@ pub mod algebra;
 pub mod args;
 pub mod binary;
 pub mod cast;
-#[macro_use]
+pub mod compare;
 pub mod macros;
 pub mod pointwise;
 pub mod reduce;
@@ -200,6 +200,11 @@ impl Row {
     }
 }
 
+/// Zeros like another tensor.
+pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
+    Tensor::zeros(x.shape(), x.dtype())
+}
+
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     binary::add::run([target, source], Dest::Into(target))?;
@@ -209,7 +214,8 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] = &[unary::ROWS, binary::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
+    let families: &[&'static [Row]] =
+        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
     families.to_vec().into_iter().flatten()
 }
 
@@ -227,7 +233,12 @@ mod tests {
                 let signature = Signature::parse(text);
                 if row.has(tags::METHOD) {
                     let first = &signature.params[0];
-                    assert_eq!(first.kind, ParamKind::Tensor, "{}: methods start with a tensor", row.name);
+                    assert_eq!(
+                        first.kind,
+                        ParamKind::Tensor,
+                        "{}: methods start with a tensor",
+                        row.name
+                    );
                 }
             }
         }

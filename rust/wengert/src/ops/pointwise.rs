@@ -4,12 +4,15 @@
 //! that several hundred rows share one copy of it.
 
 use crate::dtype::{DType, ResultType};
+use crate::kernels::cast;
 use crate::kernels::engine::{self, Operand};
 use crate::kernels::rows::{Kernel, Kind};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::tensor::Tensor;
 use crate::{Error, Result, bail};
 use smallvec::SmallVec;
+
+const MAX_INPUTS: usize = 4;
 
 /// Where a result goes.
 #[derive(Clone, Copy)]
@@ -97,7 +100,12 @@ pub(crate) fn resize_error(name: &'static str, out: &Tensor, wanted: &[usize]) -
 
 /// Row-major, unless the first operand of full shape is a dense permutation: then the result is
 /// laid out like it, as in PyTorch.
-fn result_layout(name: &'static str, shape: &[usize], inputs: &[&Tensor], dtype: DType) -> Result<Layout> {
+fn result_layout(
+    name: &'static str,
+    shape: &[usize],
+    inputs: &[&Tensor],
+    dtype: DType,
+) -> Result<Layout> {
     let dense = inputs.iter().find(|t| t.shape() == shape && t.ndim() > 1);
     if let Some(t) = dense
         && !t.is_contiguous()
@@ -180,38 +188,34 @@ pub fn apply(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> {
 
 #[allow(unsafe_code)]
 fn run_kernel(kernel: &Kernel, compute: DType, shape: &[usize], out: &Tensor, inputs: &[&Tensor]) {
-    let mut strides: SmallVec<[Strides; 4]> = SmallVec::new();
-    // Numbers are converted here, once, and read by the kernel with stride 0.
-    let mut numbers = [0u64; 4];
     let zeros: Strides = SmallVec::from_elem(0, shape.len());
+    let mut broadcast: [Strides; MAX_INPUTS] = Default::default();
+    // Numbers of another type are converted here, once, and read with stride 0.
+    let mut numbers = [0u64; MAX_INPUTS];
     for (k, t) in inputs.iter().enumerate() {
         if t.ndim() == 0 && t.dtype() != compute && kernel.inputs[k] == Kind::Same {
-            let number = Operand { ptr: (&raw mut numbers[k]).cast(), dtype: compute, strides: &[] };
+            let number =
+                Operand { ptr: (&raw mut numbers[k]).cast(), dtype: compute, strides: &[] };
             // SAFETY: eight bytes hold any element.
-            unsafe { crate::kernels::cast::copy(&[], number, t.operand()) };
-        }
-        if t.shape() != shape && t.ndim() > 0 {
-            strides.push(layout::broadcast_strides(t.shape(), t.layout().strides(), shape));
-        } else {
-            strides.push(SmallVec::new());
+            unsafe { cast::copy(&[], number, t.operand()) };
+        } else if t.ndim() > 0 && t.shape() != shape {
+            broadcast[k] = layout::broadcast_strides(t.shape(), t.layout().strides(), shape);
         }
     }
-    let mut operands: SmallVec<[Operand; 5]> = SmallVec::new();
+    let mut operands: SmallVec<[Operand; MAX_INPUTS + 1]> = SmallVec::new();
     operands.push(out.operand());
     for (k, t) in inputs.iter().enumerate() {
-        let operand = if t.ndim() == 0 && !shape.is_empty() || numbers[k] != 0 {
-            let converted = t.dtype() != compute && kernel.inputs[k] == Kind::Same;
-            Operand {
-                ptr: if converted { (&raw mut numbers[k]).cast() } else { t.data_ptr() },
-                dtype: if converted { compute } else { t.dtype() },
-                strides: &zeros,
+        operands.push(if t.ndim() == 0 {
+            if t.dtype() != compute && kernel.inputs[k] == Kind::Same {
+                Operand { ptr: (&raw mut numbers[k]).cast(), dtype: compute, strides: &zeros }
+            } else {
+                Operand { strides: &zeros, ..t.operand() }
             }
         } else if t.shape() != shape {
-            Operand { strides: &strides[k], ..t.operand() }
+            Operand { strides: &broadcast[k], ..t.operand() }
         } else {
             t.operand()
-        };
-        operands.push(operand);
+        });
     }
     // SAFETY: every operand has the strides of `shape` inside its own storage (layouts are checked
     // at creation, broadcasting only adds strides of 0), or points to one converted number; the
