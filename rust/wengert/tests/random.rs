@@ -45,7 +45,11 @@ fn replay(generator: &mut Generator, words: &[&str]) -> Result<Vec<u8>> {
             return Ok(Vec::new());
         }
         "state" => return Ok(generator.get_state()),
-        "permutation" => return Ok(memory(&generator.permutation(size(1)))),
+        "permutation" => {
+            let mut places = vec![0; size(1)];
+            generator.permutation(&mut places);
+            return Ok(memory(&places));
+        }
         _ => {}
     }
     dispatch!(dtype(words[1]), T => {

@@ -10,40 +10,42 @@ use std::cmp::Ordering;
 const LONG: usize = u32::MAX as usize / 20;
 
 impl Generator {
-    /// The integers below `n` in random order: `randperm`.
+    /// The integers below the length of `out` in random order: `randperm`.
     ///
     /// The shuffle of Fisher and Yates as Durstenfeld gives it (CACM 7(7), 1964), from the front;
     /// for more than 2 * 10^8 places the "inside-out" form with 64-bit draws.
     ///
     /// ```
     /// # use wengert::random::Generator;
-    /// assert_eq!(Generator::new(0).permutation(8), [4, 0, 7, 3, 2, 5, 1, 6]);
+    /// let mut places = [0; 8];
+    /// Generator::new(0).permutation(&mut places);
+    /// assert_eq!(places, [4, 0, 7, 3, 2, 5, 1, 6]);
     /// ```
-    pub fn permutation(&mut self, n: usize) -> Vec<i64> {
+    pub fn permutation(&mut self, out: &mut [i64]) {
+        let n = out.len();
         if n >= LONG {
-            return self.inside_out(n);
+            return self.inside_out(out);
         }
-        let mut places: Vec<i64> = (0..n as i64).collect();
+        for (i, place) in out.iter_mut().enumerate() {
+            *place = i as i64;
+        }
         let mut words = [0; 256];
         let last = n.saturating_sub(1);
         for start in (0..last).step_by(words.len()) {
             let words = &mut words[..(last - start).min(256)];
             self.engine.fill(words);
             for (i, word) in (start..).zip(words) {
-                places.swap(i, i + *word as usize % (n - i));
+                out.swap(i, i + *word as usize % (n - i));
             }
         }
-        places
     }
 
-    fn inside_out(&mut self, n: usize) -> Vec<i64> {
-        let mut places: Vec<i64> = Vec::with_capacity(n);
-        for i in 0..n {
+    fn inside_out(&mut self, out: &mut [i64]) {
+        for i in 0..out.len() {
             let j = (self.engine.next_u64() % (i as u64 + 1)) as usize;
-            places.push(i as i64);
-            places.swap(i, j);
+            out[i] = i as i64;
+            out.swap(i, j);
         }
-        places
     }
 
     /// `samples` indices per row of `weights`, a matrix of `categories` columns in row-major
@@ -56,7 +58,7 @@ impl Generator {
     ///
     /// # Errors
     /// `T` is not floating; `samples` is 0 or, without replacement, exceeds `categories`; a weight
-    /// is negative, infinite or NaN; a row sums to zero.
+    /// is negative, infinite or NaN; a row sums to zero; the result does not fit in memory.
     pub fn multinomial<T: Sample>(
         &mut self,
         weights: &[T],
@@ -85,21 +87,39 @@ impl Generator {
             let length = weights.len();
             crate::bail!(Shape, "multinomial", "{length} weights in rows of {categories}");
         }
-        if weights.iter().any(|w| !(0.0..f64::INFINITY).contains(&w.to_f64())) {
-            return Err(value(
-                "probability tensor contains either `inf`, `nan` or element < 0".into(),
-            ));
+        let replaced = replacement && samples > 1;
+        if let Some(bad) =
+            weights.iter().map(|w| w.to_f64()).find(|w| !(0.0..f64::INFINITY).contains(w))
+        {
+            return Err(value(match (replaced, bad == f64::INFINITY) {
+                (false, _) => {
+                    "probability tensor contains either `inf`, `nan` or element < 0".into()
+                }
+                (true, true) => "invalid multinomial distribution (encountering probability entry \
+                     = infinity or NaN)"
+                    .into(),
+                (true, false) => {
+                    "invalid multinomial distribution (encountering probability entry < 0)".into()
+                }
+            }));
         }
         if weights.chunks(categories).any(|row| row.iter().all(|w| w.to_f64() == 0.0)) {
             return Err(value(
                 "invalid multinomial distribution (sum of probabilities <= 0)".into(),
             ));
         }
-        if replacement && samples > 1 {
-            Ok(self.with_replacement(weights, categories, samples))
-        } else {
-            self.largest_quotients(weights, categories, samples)
+        let mut indices = Vec::new();
+        let rows = weights.len() / categories;
+        let reserved = rows.checked_mul(samples).map(|n| indices.try_reserve_exact(n));
+        if !matches!(reserved, Some(Ok(()))) {
+            crate::bail!(Memory, "multinomial", "no memory for {rows} x {samples} indices");
         }
+        if replaced {
+            self.with_replacement(weights, categories, samples, &mut indices);
+        } else {
+            self.largest_quotients(weights, categories, samples, &mut indices)?;
+        }
+        Ok(indices)
     }
 
     fn with_replacement<T: Sample>(
@@ -107,8 +127,8 @@ impl Generator {
         weights: &[T],
         categories: usize,
         samples: usize,
-    ) -> Vec<i64> {
-        let mut indices = Vec::with_capacity(weights.len() / categories * samples);
+        indices: &mut Vec<i64>,
+    ) {
         let mut reached = vec![0.0; categories];
         for row in weights.chunks(categories) {
             running_sums(row, &mut reached);
@@ -117,7 +137,6 @@ impl Generator {
                 indices.push(reached.partition_point(|&sum| sum < u) as i64);
             }
         }
-        indices
     }
 
     fn largest_quotients<T: Sample>(
@@ -125,10 +144,10 @@ impl Generator {
         weights: &[T],
         categories: usize,
         samples: usize,
-    ) -> Result<Vec<i64>> {
+        indices: &mut Vec<i64>,
+    ) -> Result<()> {
         let mut draws = weights.to_vec();
         self.exponential(&mut draws, 1.0)?;
-        let mut indices = Vec::with_capacity(weights.len() / categories * samples);
         for (row, draws) in weights.chunks(categories).zip(draws.chunks(categories)) {
             let quotients: Vec<f64> = row.iter().zip(draws).map(|(w, e)| divide(*w, *e)).collect();
             let mut order: Vec<i64> = (0..categories as i64).collect();
@@ -137,7 +156,7 @@ impl Generator {
             order.sort_by(|&i, &j| rank(j).partial_cmp(&rank(i)).unwrap_or(Ordering::Equal));
             indices.extend(&order[..samples]);
         }
-        Ok(indices)
+        Ok(())
     }
 }
 
@@ -177,9 +196,38 @@ mod tests {
 
     #[test]
     fn long_permutations_are_permutations() {
-        let mut places = Generator::new(3).inside_out(1000);
+        let mut places = [0; 1000];
+        Generator::new(3).inside_out(&mut places);
         assert!(places.windows(2).any(|w| w[0] > w[1]));
         places.sort_unstable();
         assert!(places.iter().enumerate().all(|(i, &p)| i as i64 == p));
+    }
+
+    #[test]
+    fn sizes_beyond_memory_are_errors() {
+        let result = Generator::new(0).multinomial(&[1.0_f32; 4], 2, usize::MAX / 2, true);
+        assert_eq!(result.expect_err("no memory").kind(), crate::Kind::Memory);
+    }
+
+    #[test]
+    fn weights_that_are_no_weights_are_refused() {
+        let text = |weights: [f32; 2], samples| {
+            let result = Generator::new(0).multinomial(&weights, 2, samples, true);
+            result.expect_err("no weights").to_string()
+        };
+        let any = "probability tensor contains either `inf`, `nan` or element < 0";
+        let zero = "invalid multinomial distribution (sum of probabilities <= 0)";
+        let negative = "invalid multinomial distribution (encountering probability entry < 0)";
+        let infinite =
+            "invalid multinomial distribution (encountering probability entry = infinity or NaN)";
+        for (weight, one, several) in [
+            (-1.0, any, negative),
+            (f32::NAN, any, negative),
+            (f32::INFINITY, any, infinite),
+            (0.0, zero, zero),
+        ] {
+            assert_eq!(text([0.0, weight], 1), one);
+            assert_eq!(text([0.0, weight], 3), several);
+        }
     }
 }

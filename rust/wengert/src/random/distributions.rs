@@ -57,20 +57,23 @@ impl Generator {
                 });
             }
             _ => {
-                // The comparison is between rounded values: here `to` may well be reached.
-                let (least, end) = (T::from_f64(from), T::from_f64(to).to_f64());
+                let (start, end) = (T::from_f64(from), T::from_f64(to));
                 let from = from as f32;
                 let width = to as f32 - from;
-                self.draw32(out, move |r| {
-                    let x = T::from_f32(unit_f32(r).mul_add(width, from));
-                    if x.to_f64() == end { least } else { x }
-                });
+                let mut singles = [0.0; 512];
+                for outs in out.chunks_mut(singles.len()) {
+                    let singles = &mut singles[..outs.len()];
+                    self.draw32(singles, |r| unit_f32(r).mul_add(width, from));
+                    T::store_f32(outs, singles);
+                    // Rounding reaches `to` often enough to matter.
+                    outs.iter_mut().filter(|x| **x == end).for_each(|x| *x = start);
+                }
             }
         }
         Ok(())
     }
 
-    /// Normal: `normal_`, and `randn` with 0 and 1. `out` is a whole tensor without gaps.
+    /// Normal: `normal_`, and `randn` with 0 and 1. `out` is a contiguous tensor.
     ///
     /// From 16 values on, drawn in blocks of 16; fewer are drawn as
     /// [`normal_one_by_one`](Self::normal_one_by_one) does.
@@ -94,8 +97,8 @@ impl Generator {
         Ok(())
     }
 
-    /// Normal, drawn one by one in float64: what PyTorch does for memory with gaps, in memory
-    /// order. The stream may continue across calls in the middle of a pair.
+    /// Normal, drawn one by one in float64: what PyTorch does for tensors that are not contiguous,
+    /// transposed ones included, in memory order. The stream may continue across calls in the middle of a pair.
     ///
     /// # Errors
     /// `T` is not floating, or `std` is negative or NaN.

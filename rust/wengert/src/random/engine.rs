@@ -6,6 +6,8 @@
 //! `i + 397` (cyclically), so runs of 227 words are independent of each other and the compiler
 //! turns both loops into vector code. The order of outputs is that of the one-at-a-time generator.
 
+use super::isa::{self, Kernel};
+
 const N: usize = 624;
 const M: usize = 397;
 
@@ -33,11 +35,9 @@ impl Mt19937 {
     }
 
     /// The next 64 bits; the first output is the high half.
-    #[inline]
     pub(super) fn next_u64(&mut self) -> u64 {
-        let mut words = [0; 2];
-        self.fill(&mut words);
-        join(words)
+        let mut next_u32 = || temper(self.advance(1)[0]);
+        join([next_u32(), next_u32()])
     }
 
     /// The next outputs, in order.
@@ -64,7 +64,7 @@ impl Mt19937 {
     #[inline(always)]
     fn advance(&mut self, count: usize) -> &[u32] {
         if self.left == 1 {
-            twist(&mut self.state);
+            isa::run(Twist(&mut self.state));
             self.left = N as u32 + 1;
             self.next = 0;
         }
@@ -97,15 +97,20 @@ fn mix(word: u32, following: u32) -> u32 {
     (joined >> 1) ^ (odd & 0x9908_b0df)
 }
 
-#[inline(always)]
-fn twist(state: &mut [u32; N]) {
-    for i in 0..N - M {
-        state[i] = state[i + M] ^ mix(state[i], state[i + 1]);
+struct Twist<'a>(&'a mut [u32; N]);
+
+impl Kernel for Twist<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let state = self.0;
+        for i in 0..N - M {
+            state[i] = state[i + M] ^ mix(state[i], state[i + 1]);
+        }
+        for i in N - M..N - 1 {
+            state[i] = state[i + M - N] ^ mix(state[i], state[i + 1]);
+        }
+        state[N - 1] = state[M - 1] ^ mix(state[N - 1], state[0]);
     }
-    for i in N - M..N - 1 {
-        state[i] = state[i + M - N] ^ mix(state[i], state[i + 1]);
-    }
-    state[N - 1] = state[M - 1] ^ mix(state[N - 1], state[0]);
 }
 
 #[cfg(test)]

@@ -19,10 +19,14 @@
 //! | [`multinomial`](Generator::multinomial) | 64 bits | see there |
 //!
 //! Everything else is one of these calls: `rand` is `uniform(0, 1)`; `randn` and
-//! `torch.normal(mean, std, size)` are `normal`; `randint` is `random_from_to`; the `nn.init`
-//! functions are one call of `uniform` or `normal` on the tensor they fill. `normal` with tensors
+//! `torch.normal(mean, std, size)` are `normal`; `randint` is `random_from_to`; the uniform and
+//! normal functions of `nn.init` are one call on the tensor they fill. `torch.normal` with tensors
 //! as mean or std fills with `normal(0, 1)`, or `normal(0, std)` if only the mean is a tensor, and
 //! then multiplies and adds as separate, rounded operations.
+//!
+//! A tensor that is not contiguous is filled in the order of its memory, too, be it transposed or
+//! a view with gaps. Only normals tell the difference: they are then drawn one by one
+//! ([`normal_one_by_one`](Generator::normal_one_by_one)), however many they are.
 //!
 //! Where PyTorch itself differs between machines, this is what its others do: Intel CPUs draw
 //! `bernoulli(p)` and dropout from a generator of Intel's library; CPUs without AVX2 take the C

@@ -1,6 +1,7 @@
 //! Element types as targets of a draw.
 
 use crate::dtype::Element;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Conversion of a drawn number to an element, with the meaning of a C++ `static_cast`.
@@ -8,7 +9,7 @@ use half::{bf16, f16};
 /// Half precision converts through `f32`, even from `f64` and from integers: two roundings, which
 /// now and then differ from one. Integers wrap; floats that exceed an integer type saturate at 64
 /// bits first and then wrap.
-pub trait Sample: Element {
+pub trait Sample: Element + PartialEq {
     /// Bits of the significand, the implicit one included; for integers, bits of the value.
     const DIGITS: u32;
     /// The C++ name of the type, for error texts.
@@ -19,6 +20,13 @@ pub trait Sample: Element {
     fn from_f64(x: f64) -> Self;
     /// Converts an integer.
     fn from_i64(x: i64) -> Self;
+    /// Converts as many singles as `out` holds.
+    #[inline(always)]
+    fn store_f32(out: &mut [Self], x: &[f32]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = Self::from_f32(x);
+        }
+    }
     /// The value as a double.
     fn to_f64(self) -> f64;
     /// The least and greatest finite value, as doubles.
@@ -62,7 +70,7 @@ integers! {
 }
 
 macro_rules! floats {
-    ($($t:ty, $name:literal, $f32:expr, $f64:expr, $i64:expr, $to:expr;)*) => { $(
+    ($($t:ty, $name:literal, $f32:expr, $f64:expr, $i64:expr, $to:expr $(, $store:item)?;)*) => { $(
         impl Sample for $t {
             const DIGITS: u32 = <$t>::MANTISSA_DIGITS;
             const CPP_NAME: &'static str = $name;
@@ -82,6 +90,7 @@ macro_rules! floats {
             fn to_f64(self) -> f64 {
                 ($to)(self)
             }
+            $($store)?
             fn limits() -> (f64, f64) {
                 (($to)(<$t>::MIN), ($to)(<$t>::MAX))
             }
@@ -91,7 +100,11 @@ macro_rules! floats {
 
 floats! {
     f16, "c10::Half", f16::from_f32, |x| f16::from_f32(x as f32), |x| f16::from_f32(x as f32),
-        f16::to_f64;
+        f16::to_f64,
+        // One element at a time would ask for the CPU's features each time.
+        fn store_f32(out: &mut [f16], x: &[f32]) {
+            out.convert_from_f32_slice(&x[..out.len()]);
+        };
     bf16, "c10::BFloat16", bf16::from_f32, |x| bf16::from_f32(x as f32),
         |x| bf16::from_f32(x as f32), bf16::to_f64;
     f32, "float", |x| x, |x| x as f32, |x| x as f32, |x| x as f64;
