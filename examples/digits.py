@@ -10,6 +10,7 @@ Leaves a record of the training in demo_output/digits.json, from which pictures.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +49,7 @@ class Network:
     """A multi-layer perceptron with rectifiers between its layers."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
-        self.weights = [
-            torch.randn(n, m, requires_grad=True)
-            for n, m in zip(sizes[:-1], sizes[1:], strict=True)
-        ]
+        self.weights = [torch.randn(n, m, requires_grad=True) for n, m in pairwise(sizes)]
         self.biases = [torch.zeros(m, requires_grad=True) for m in sizes[1:]]
         with torch.no_grad():
             for weight in self.weights:
@@ -88,7 +86,7 @@ class Adam:
         for p, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
             mean.mul_(beta1).add_(p.grad, alpha=1 - beta1)
             square.mul_(beta2).add_(p.grad * p.grad, alpha=1 - beta2)
-            p -= (mean / unbias1) / ((square / unbias2).sqrt() + eps) * self.lr
+            p.sub_((mean / unbias1) / ((square / unbias2).sqrt() + eps) * self.lr)
             p.grad = None
 
 

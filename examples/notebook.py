@@ -79,7 +79,7 @@ def _is_code(paragraph: str) -> bool:
 
 def main() -> None:
     """Print the notebook, run with a fixed seed so that every run prints the same numbers."""
-    import wengert  # noqa: PLC0415 - parse and run serve other packages as well
+    import wengert
 
     wengert.manual_seed(0)
     print(render(run(parse(TEXT.read_text()))), end="")

@@ -10,7 +10,6 @@ An SVG is text; everything here is plain Python that writes text.
 import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import wengert as torch
 import wengert.nn.functional as F
@@ -147,7 +146,13 @@ def training(record: Record) -> str:
     final = record.test_accuracy[-1]
     accuracy.dot(epochs, final, ORANGE)
     accuracy.parts.append(
-        text(accuracy.x(epochs) + 9, accuracy.y(final) + 5, f"{100 * final:.1f} %", "head num", fill=ORANGE)
+        text(
+            accuracy.x(epochs) + 9,
+            accuracy.y(final) + 5,
+            f"{100 * final:.1f} %",
+            "head num",
+            fill=ORANGE,
+        )
     )
     accuracy.legend([("training images", PALE_BLUE), ("held-out images", ORANGE)])
     steps = f"{len(record.losses):,} steps of Adam on the cross-entropy"

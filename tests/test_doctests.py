@@ -37,5 +37,3 @@ def test_examples(name):
     report = []
     doctest.DocTestRunner(verbose=False).run(test, out=report.append)
     assert not report, "".join(report)
-
-

@@ -65,9 +65,7 @@ def test_the_message_shows_both_jacobians():
 def test_the_message_counts_places(fast_mode):
     unused, a, b = wengert.ones(1), leaf(2), leaf(2)
     with pytest.raises(GradcheckError, match="for output 1 with respect to input 2"):
-        gradcheck(
-            lambda _, a, b: (a * b, a * b * b.detach()), (unused, a, b), fast_mode=fast_mode
-        )
+        gradcheck(lambda _, a, b: (a * b, a * b * b.detach()), (unused, a, b), fast_mode=fast_mode)
 
 
 @MODES

@@ -18,20 +18,20 @@ from ._core import *  # noqa: F403
 from ._core import __version__ as __version__
 from .autograd.grad_mode import enable_grad, no_grad, set_grad_enabled
 
-_SUBMODULES = ("autograd", "nn")
+__all__ = ["enable_grad", "no_grad", "set_grad_enabled"]
+__all__ += [name for name in _core.__all__ if not name.startswith("_")]
 
-__all__ = [*_core.__all__, "enable_grad", "no_grad", "set_grad_enabled", *_SUBMODULES]
-__all__.sort()
+_SUBMODULES = frozenset({"autograd", "nn"})
 
 
 # Typed as object: type checkers find the submodules by themselves.
 def __getattr__(name: str) -> object:
     if name in _SUBMODULES:
-        from importlib import import_module  # noqa: PLC0415
+        from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_SUBMODULES})

@@ -54,6 +54,7 @@ class _GradMode:
         _set_grad_enabled(previous)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Make a function run in this mode."""
         return _decorate(self.mode, function)
 
 
@@ -71,7 +72,9 @@ class _FixedGradMode(_GradMode):
         @overload
         def __new__(cls, function: None = None) -> Self: ...
 
-    def __new__(cls, function: Callable[P, R] | None = None) -> Self | Callable[P, R]:
+    def __new__(  # type: ignore[misc]
+        cls, function: Callable[P, R] | None = None
+    ) -> Self | Callable[P, R]:
         if function is not None:
             return _decorate(cls._MODE, function)
         return super().__new__(cls)
@@ -162,6 +165,7 @@ class set_grad_enabled(_GradMode):
         _set_grad_enabled(self.mode)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Make a function run in this mode."""
         # `@set_grad_enabled(False)` means the function, not the rest of the module.
         _set_grad_enabled(self._before)
         return super().__call__(function)
@@ -173,14 +177,14 @@ class set_grad_enabled(_GradMode):
 def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
     """Wrap `function` so that its own code, and only that, runs in `mode`."""
     # Imported here: `import wengert` must not pay for what only decorators use.
-    import functools  # noqa: PLC0415
-    import inspect  # noqa: PLC0415
-    import types  # noqa: PLC0415
+    import functools
+    import inspect
+    import types
 
     if not callable(function):
         raise TypeError(f"a gradient mode decorates functions, not {type(function).__name__}")
-    if inspect.isclass(function):
-        import warnings  # noqa: PLC0415
+    if isinstance(function, type):
+        import warnings
 
         warnings.warn(
             "Decorating classes is deprecated and will be disabled in future versions. You should "
@@ -189,7 +193,11 @@ def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
             FutureWarning,
             stacklevel=3,
         )
-        return lambda *args, **kwargs: _call(mode, function, *args, **kwargs)
+
+        def construct(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return _call(mode, function, *args, **kwargs)
+
+        return construct
     if inspect.isasyncgenfunction(function):
         raise TypeError(
             f"{function.__qualname__} is an asynchronous generator, which a gradient mode cannot "
@@ -204,7 +212,7 @@ def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
             return (yield from _in_mode(mode, function(*args, **kwargs)))
 
     elif inspect.iscoroutinefunction(function):
-        drive = types.coroutine(_in_mode)
+        drive: Any = types.coroutine(_in_mode)
 
         @functools.wraps(function)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -58,7 +58,7 @@ def gradcheck(
     check_forward_ad: bool = False,
     check_backward_ad: bool = True,
     fast_mode: bool = False,
-    masked: bool | None = None,
+    masked: bool | None = None,  # noqa: ARG001
 ) -> bool:
     """Compare the gradients of `func` with finite differences.
 
@@ -331,7 +331,7 @@ def _mismatch(output: int, place: int, numerical: object, analytical: object) ->
 
 def _numerical_jacobians(evaluate: Evaluate, x: Tensor, eps: float) -> list[Array]:
     """For each output its Jacobian with respect to `x`, of shape (x.numel(), output.numel())."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     jacobians = [np.zeros((x.numel(), y.numel())) for y in evaluate()]
     for row, index in enumerate(np.ndindex(*x.shape)):
@@ -375,7 +375,7 @@ def _central_difference(
 
 def _analytical_jacobians(y: Tensor, inputs: list[Tensor], nondet_tol: float) -> list[Array]:
     """For each input the Jacobian of `y`, of shape (input.numel(), y.numel())."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     jacobians = [np.zeros((x.numel(), y.numel())) for x in inputs]
     for column, index in enumerate(np.ndindex(*y.shape)):
@@ -388,13 +388,9 @@ def _analytical_jacobians(y: Tensor, inputs: list[Tensor], nondet_tol: float) ->
     return jacobians
 
 
-def _repeatable_vjp(
-    y: Tensor, inputs: list[Tensor], v: Tensor, nondet_tol: float
-) -> list[Array]:
+def _repeatable_vjp(y: Tensor, inputs: list[Tensor], v: Tensor, nondet_tol: float) -> list[Array]:
     """The flattened gradients of ``(v * y).sum()``, taken twice to see that they repeat."""
-    first, second = (
-        grad(y, inputs, v, retain_graph=True, allow_unused=True) for _ in range(2)
-    )
+    first, second = (grad(y, inputs, v, retain_graph=True, allow_unused=True) for _ in range(2))
     flat = []
     for x, g, again in zip(inputs, first, second, strict=True):
         if g is not None and g.shape != x.shape:
@@ -464,9 +460,7 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 
 def _requiring_grad(arguments: Sequence[Any]) -> list[Place]:
     return [
-        (place, x)
-        for place, x in enumerate(arguments)
-        if isinstance(x, Tensor) and x.requires_grad
+        (place, x) for place, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad
     ]
 
 
@@ -479,7 +473,7 @@ def _checked_inputs(arguments: tuple[Any, ...]) -> list[Place]:
         )
     for place, x in checked:
         if x.dtype != float64:
-            import warnings  # noqa: PLC0415
+            import warnings
 
             warnings.warn(
                 f"Input #{place} requires gradient and is not a double precision floating point. "
@@ -516,13 +510,13 @@ def _random_direction(x: Tensor, generator: Generator) -> Array:
 
 
 def _everywhere(x: Tensor, direction: Array) -> list[tuple[tuple[int, ...], float]]:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return [(i, float(w)) for i, w in zip(np.ndindex(*x.shape), direction, strict=True)]
 
 
 def _unflatten(values: Array, like: Tensor) -> Tensor:
-    from wengert._core import tensor  # noqa: PLC0415
+    from wengert._core import tensor
 
     return tensor(values.tolist(), dtype=like.dtype).reshape(like.shape)
 
@@ -537,12 +531,12 @@ def _dot(a: Array, b: Array) -> float:
 
 
 def _close(a: Array | float, b: Array | float, atol: float, rtol: float) -> bool:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return bool(np.allclose(a, b, rtol=rtol, atol=atol))
 
 
 def _largest_difference(a: Array | float, b: Array | float) -> float:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return float(np.max(np.abs(np.subtract(a, b)), initial=0.0))
