@@ -2,9 +2,9 @@
 #
 # Stamp files in .venv say what is done, so that a second run starts at once:
 #   .venv/made     the environment exists and holds maturin
+#   .venv/demo     what the examples need is installed
+#   .venv/test     what the checks need is installed
 #   .venv/wheel    the current sources are built and installed
-#   .venv/demo     what the examples import is installed
-#   .venv/test     what the checks import is installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -26,7 +26,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/wheel $(VENV)/demo ## run the notebook, train on digits, draw pictures into demo_output/
+demo: $(VENV)/demo $(VENV)/wheel ## run the notebook, train on digits, draw pictures into demo_output/
 	$(BIN)/python examples/notebook.py
 	$(BIN)/python examples/digits.py
 	$(BIN)/python examples/pictures.py
@@ -43,7 +43,8 @@ test-rust: toolchain
 	cargo test -p wengert --doc
 
 .PHONY: test-python
-test-python: $(VENV)/wheel $(VENV)/demo $(VENV)/test
+test-python: $(VENV)/demo $(VENV)/test $(VENV)/wheel
+	$(BIN)/python tools/make_stubs.py --check
 	$(BIN)/python -m pytest
 
 .PHONY: bench
@@ -51,13 +52,12 @@ bench: toolchain ## measure: kernels, graph, gemm
 	cargo bench -p wengert
 
 .PHONY: lint
-lint: toolchain $(VENV)/wheel $(VENV)/test ## rustfmt, clippy, ruff, mypy, and the stubs are current
+lint: toolchain $(VENV)/test ## rustfmt, clippy, ruff and mypy find nothing
 	cargo fmt --all --check
 	$(BIN)/ruff format --check --quiet $(PYTHONS)
 	$(BIN)/ruff check --quiet $(PYTHONS)
-	cargo clippy --workspace --all-targets -- -D warnings
-	$(BIN)/python tools/make_stubs.py --check
 	$(BIN)/mypy
+	cargo clippy --workspace --all-targets -- -D warnings
 
 .PHONY: fmt
 fmt: toolchain $(VENV)/test ## format Rust and Python
@@ -83,14 +83,16 @@ $(VENV)/made: | toolchain
 	$(PIP) install 'maturin>=1.9.4,<2'
 	@touch $@
 
+# pyproject.toml is the one list of what is needed; its extras carry the names of the stamps.
+$(VENV)/demo $(VENV)/test: pyproject.toml | $(VENV)/made
+	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["dependencies"], *project["optional-dependencies"]["$(@F)"], sep="\n")' > $@.txt
+	$(PIP) install --requirement $@.txt
+	@touch $@
+
 $(VENV)/wheel: $(SOURCES) | $(VENV)/made
 	rm -rf target/wheels
 	$(BIN)/maturin build --release --quiet --interpreter $(BIN)/python --out target/wheels
 	$(PIP) install --force-reinstall --no-deps target/wheels/*.whl
 	$(PIP) install target/wheels/*.whl
-	@touch $@
-
-# The extras are read from the wheel, so pyproject.toml is the one list of what is needed.
-$(VENV)/demo $(VENV)/test: pyproject.toml | $(VENV)/wheel
-	$(PIP) install "$$(echo target/wheels/*.whl)[$(@F)]"
 	@touch $@
