@@ -105,6 +105,12 @@ JOBS = {
     # ln((1+s)/(1-s)) = 2s + s³ p(s²)
     "log f32": lambda: fit(LOG, mpf(10)**-20, S**2, 3, "f32", LOG_W),
     "log f64": lambda: fit(LOG, mpf(10)**-20, S**2, 7, "f64", LOG_W),
+    # the same for pow: ln((1+s)/(1-s)) = s p(s²) log2(e) in f64 for f32, and the tail
+    # (p(s²) - 2/3) / s² after the first terms for f64
+    "pow f32": lambda: fit(lambda t: (LOG(t) * t + 2) / log(2), mpf(10)**-20, S**2, 5, "f64"),
+    "pow f64": lambda: fit(lambda t: (LOG(t) - mpf(2) / 3) / t, mpf(10)**-20, S**2, 7, "f64"),
+    # 2^f, in f64 for f32
+    "exp2 f32": lambda: fit(lambda f: 2**f, "-0.5", "0.5", 7, "f64"),
     # sin(y) = y + y³ p(y²), cos(y) = 1 - y²/2 + y⁴ p(y²); f32 is evaluated in f64
     "sin f32": lambda: fit(SIN, mpf(10)**-20, Q**2, 3, "f64", SIN_W),
     "sin f64": lambda: fit(SIN, mpf(10)**-20, Q**2, 5, "f64", SIN_W),
@@ -128,7 +134,7 @@ if __name__ == "__main__":
         if sys.argv[1:] and not any(a in name for a in sys.argv[1:]):
             continue
         coefficients, worst = job()
-        kind = "f64" if name.split()[0] in ("sin", "cos", "erf", "erfc") else name.split()[1]
+        kind = "f64" if name.split()[0] in ("sin", "cos", "erf", "erfc", "pow", "exp2") else name.split()[1]
         bits = nstr(log(worst, 2), 4)
         print(f"{name}: error 2^{bits}")
         for c in coefficients:

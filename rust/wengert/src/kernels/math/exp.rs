@@ -129,12 +129,11 @@ fn reduce_argument<T: Real>(x: T) -> (T, T, T) {
     (shifted, r, (-n).mul_add(T::LN_2_LO, exact - r))
 }
 
-/// `e^x` as a pair; for `EXP_MIN <= x < EXP_MAX - 2`.
+/// `e^x` as a pair, to a quarter of a unit; for `EXP_MIN <= x < EXP_MAX - 2`.
 #[inline(always)]
 pub(super) fn exp_pair<T: Real>(x: T) -> Pair<T> {
     let (shifted, r, c) = reduce(x);
-    let (hi, lo) = fast_two_sum(T::ONE, r);
-    let (hi, lo) = fast_two_sum(hi, lo + c);
+    let (hi, lo) = fast_two_sum(T::ONE, r + c);
     (hi.scale(shifted), lo.scale(shifted))
 }
 
@@ -149,13 +148,12 @@ pub(super) fn exp_of_pair<T: Real>(x: T, x_lo: T) -> Pair<T> {
     (hi.scale(shifted), lo.scale(shifted))
 }
 
-/// `e^x / 4` as a pair; for `0 <= x <= EXP_MAX`.
+/// `e^x / 4` as a pair, to a quarter of a unit; for `0 <= x <= EXP_MAX`.
 #[inline(always)]
 pub(super) fn exp_quarter<T: Real>(x: T) -> Pair<T> {
     let (shifted, r, c) = reduce(x);
     let s = T::quarter_power(shifted);
-    let (hi, lo) = fast_two_sum(T::ONE, r);
-    let (hi, lo) = fast_two_sum(hi, lo + c);
+    let (hi, lo) = fast_two_sum(T::ONE, r + c);
     (s * hi, s * lo)
 }
 

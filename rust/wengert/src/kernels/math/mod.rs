@@ -49,6 +49,8 @@ pub use pow::pow;
 pub use real::Real;
 pub use root::{rsqrt, sqrt};
 pub use trig::{cos, sin, tan};
+pub use trig::{cos_moderate, is_moderate_angle, sin_moderate, tan_moderate};
+pub use trig::{cos_row, sin_row, tan_row};
 
 /// `c[0] + c[1] x + c[2] x² + …` by Horner's rule, one fused multiply-add a term.
 macro_rules! polynomial {

@@ -1,13 +1,13 @@
 //! Powers: `x^y = 2^(y log2 x)`.
 //!
 //! The logarithm is multiplied by up to 1000, so it needs more digits than the result has. `f32`
-//! takes them from `f64`. In `f64` the logarithm is carried as a pair: the quotient
+//! takes them from `f64`, with short polynomials. In `f64` the logarithm is carried as a pair: the quotient
 //! `s = f / (2 + f)` and the first terms of `ln m = 2 s + s³ (2/3 + 2/5 s² + …)` are pairs, what
 //! follows is small enough for plain arithmetic.
 
 use super::double::{Pair, divide, fast_two_sum, multiply, two_sum};
-use super::exp::{Exp, exp2, exp2_of_pair};
-use super::log::{Log, log2, split_any};
+use super::exp::{Exp, exp2_of_pair};
+use super::log::{Log, split_any};
 use super::{Real, polynomial};
 
 /// What differs between the two types.
@@ -19,7 +19,40 @@ pub trait Pow: Sized {
 impl Pow for f32 {
     #[inline(always)]
     fn pow_positive(self, y: f32) -> f32 {
-        exp2(y as f64 * log2(self as f64)) as f32
+        let x = self as f64;
+        // Every f32 is a normal f64 or zero.
+        let (k, m) = x.split();
+        let f = m - 1.0;
+        let s = f / (2.0 + f);
+        let s2 = s * s;
+        let log = polynomial!(
+            s2,
+            2.8853900817778504,
+            0.9617966941126671,
+            0.5770779425435836,
+            0.4122092359380747,
+            0.31990631174306905,
+            0.28289213551039355
+        )
+        .mul_add(s, k);
+        let log = if x < f64::INFINITY { log } else { x };
+        let log = if x == 0.0 { f64::NEG_INFINITY } else { log };
+        // Up to here there is under- or overflow in f32, but not in f64.
+        let product = (y as f64 * log).at_most(200.0).at_least(-200.0);
+        let shifted = product + <f64 as Exp>::SHIFTER;
+        let f = product - (shifted - <f64 as Exp>::SHIFTER);
+        let p = polynomial!(
+            f,
+            0.9999999999619436,
+            0.693147180738832,
+            0.24022651196252842,
+            0.055504103194879195,
+            0.009618027457966801,
+            0.0013333950083508023,
+            0.00015469236481716273,
+            1.5195577512815697e-05
+        );
+        (p * 4.0 * f64::quarter_power(shifted)) as f32
     }
 }
 
@@ -50,15 +83,13 @@ fn log2_pair(x: f64) -> Pair<f64> {
         * polynomial!(
             s2.0,
             0.4,
-            0.2857142857142857,
-            0.2222222222222222,
-            0.1818181818181818,
-            0.15384615384615385,
-            0.13333333333333333,
-            0.11764705882352941,
-            0.10526315789473684,
-            0.09523809523809523,
-            0.08695652173913043,
+            0.2857142857142631,
+            0.2222222222277907,
+            0.18181818153441842,
+            0.15384610088293627,
+            0.1333413145903042,
+            0.11721493533656452,
+            0.11584891987027635
         );
     let (q, q_lo) = fast_two_sum(TWO_THIRDS.0, tail);
     let (cubic, cubic_lo) = multiply(multiply(s, s2), (q, q_lo + TWO_THIRDS.1));

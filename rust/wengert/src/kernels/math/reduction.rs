@@ -15,8 +15,8 @@
 
 use super::double::{fast_two_sum, two_product, two_sum};
 
-/// Largest angle for the short reduction.
-const MODERATE: f64 = (1 << 30) as f64;
+/// Below this angle the short reduction holds.
+pub const MODERATE: f64 = (1 << 30) as f64;
 /// π/2 in three parts.
 const PI_2: [f64; 3] =
     [std::f64::consts::FRAC_PI_2, 6.123233995736766e-17, -1.4973849048591698e-33];
@@ -45,37 +45,47 @@ pub struct Angle {
     pub quadrant: u64,
 }
 
-/// The remainder of an `f64`; NaN for infinities and NaN.
+/// The remainder of an `f64` up to [`MODERATE`].
 #[inline(always)]
-pub fn reduce_f64(x: f64) -> Angle {
+pub fn reduce_moderate(x: f64) -> Angle {
     let t = x.mul_add(std::f64::consts::FRAC_2_PI, SHIFTER);
     let q = t - SHIFTER;
     let exact = (-q).mul_add(PI_2[0], x);
     let (p, p_lo) = two_product(-q, PI_2[1]);
     let (y, lo) = two_sum(exact, p);
-    let y_lo = (-q).mul_add(PI_2[2], lo + p_lo);
-    let large = payne_hanek::<3, 5>(x);
-    let moderate = x.abs() < MODERATE;
-    Angle {
-        y: if moderate { y } else { large.y },
-        y_lo: if moderate { y_lo } else { large.y_lo },
-        quadrant: if moderate { t.to_bits() } else { large.quadrant },
-    }
+    Angle { y, y_lo: (-q).mul_add(PI_2[2], lo + p_lo), quadrant: t.to_bits() }
 }
 
-/// The remainder of an `f32`, without correction; NaN for infinities and NaN.
+/// The remainder of an `f32` up to [`MODERATE`], without correction.
 #[inline(always)]
-pub fn reduce_f32(x: f32) -> (f64, u64) {
+pub fn reduce_moderate_f32(x: f32) -> Angle {
     let x = x as f64;
     let t = x.mul_add(std::f64::consts::FRAC_2_PI, SHIFTER);
     let q = t - SHIFTER;
     let y = (-q).mul_add(PI_2[1], (-q).mul_add(PI_2[0], x));
-    let large = payne_hanek::<2, 2>(x);
-    let moderate = x.abs() < MODERATE;
-    (
-        if moderate { y } else { large.y + large.y_lo },
-        if moderate { t.to_bits() } else { large.quadrant },
-    )
+    Angle { y, y_lo: 0.0, quadrant: t.to_bits() }
+}
+
+/// The remainder of an `f64`; NaN for infinities and NaN.
+#[inline(always)]
+pub fn reduce(x: f64) -> Angle {
+    choose(x, reduce_moderate(x), payne_hanek::<3, 5>(x))
+}
+
+/// The remainder of an `f32`, without correction; NaN for infinities and NaN.
+#[inline(always)]
+pub fn reduce_f32(x: f32) -> Angle {
+    choose(x as f64, reduce_moderate_f32(x), payne_hanek::<2, 2>(x as f64))
+}
+
+#[inline(always)]
+fn choose(x: f64, moderate: Angle, large: Angle) -> Angle {
+    let is_moderate = x.abs() < MODERATE;
+    Angle {
+        y: if is_moderate { moderate.y } else { large.y },
+        y_lo: if is_moderate { moderate.y_lo } else { large.y_lo },
+        quadrant: if is_moderate { moderate.quadrant } else { large.quadrant },
+    }
 }
 
 /// The remainder by a window of `N` words, which starts below word `2^STAGES` of the constant.

@@ -5,15 +5,22 @@
 //! computed in `f64` and rounded at the end.
 
 use super::double::{Pair, divide, fast_two_sum};
-use super::reduction::{Angle, reduce_f32, reduce_f64};
+use super::reduction::{self, Angle};
 use super::{Real, polynomial};
 
 /// What differs between the two types.
 pub trait Trig: Sized {
-    /// Sine, or with `quadrants = 1` cosine.
-    fn sin_shifted(self, quadrants: u64) -> Self;
-    /// Tangent.
-    fn tangent(self) -> Self;
+    /// Below this angle `reduced_moderate` holds.
+    const MODERATE: Self;
+
+    /// The angle modulo π/2.
+    fn reduced(self) -> Angle;
+    /// The same bits with less work, if [`is_moderate_angle`].
+    fn reduced_moderate(self) -> Angle;
+    /// Sine of a reduced angle, or with `quadrants = 1` cosine.
+    fn sine(angle: Angle, quadrants: u64) -> Self;
+    /// Tangent of a reduced angle.
+    fn tangent(angle: Angle) -> Self;
 }
 
 /// `±a` with the sign changed if bit 1 of the quadrant is set.
@@ -76,17 +83,27 @@ fn sin_cos(y: f64, y_lo: f64) -> (Pair<f64>, Pair<f64>) {
 }
 
 impl Trig for f32 {
+    const MODERATE: f32 = reduction::MODERATE as f32;
+
     #[inline(always)]
-    fn sin_shifted(self, quadrants: u64) -> f32 {
-        let (y, quadrant) = reduce_f32(self);
+    fn reduced(self) -> Angle {
+        reduction::reduce_f32(self)
+    }
+
+    #[inline(always)]
+    fn reduced_moderate(self) -> Angle {
+        reduction::reduce_moderate_f32(self)
+    }
+
+    #[inline(always)]
+    fn sine(Angle { y, quadrant, .. }: Angle, quadrants: u64) -> f32 {
         let quadrant = quadrant.wrapping_add(quadrants);
         let (sin, cos) = short_sin_cos(y);
         with_quadrant_sign(if quadrant & 1 == 0 { sin } else { cos }, quadrant) as f32
     }
 
     #[inline(always)]
-    fn tangent(self) -> f32 {
-        let (y, quadrant) = reduce_f32(self);
+    fn tangent(Angle { y, quadrant, .. }: Angle) -> f32 {
         let (sin, cos) = short_sin_cos(y);
         let odd = quadrant & 1 != 0;
         ((if odd { -cos } else { sin }) / (if odd { sin } else { cos })) as f32
@@ -94,9 +111,20 @@ impl Trig for f32 {
 }
 
 impl Trig for f64 {
+    const MODERATE: f64 = reduction::MODERATE;
+
     #[inline(always)]
-    fn sin_shifted(self, quadrants: u64) -> f64 {
-        let Angle { y, y_lo, quadrant } = reduce_f64(self);
+    fn reduced(self) -> Angle {
+        reduction::reduce(self)
+    }
+
+    #[inline(always)]
+    fn reduced_moderate(self) -> Angle {
+        reduction::reduce_moderate(self)
+    }
+
+    #[inline(always)]
+    fn sine(Angle { y, y_lo, quadrant }: Angle, quadrants: u64) -> f64 {
         let quadrant = quadrant.wrapping_add(quadrants);
         let (sin, cos) = sin_cos(y, y_lo);
         let even = quadrant & 1 == 0;
@@ -105,8 +133,7 @@ impl Trig for f64 {
     }
 
     #[inline(always)]
-    fn tangent(self) -> f64 {
-        let Angle { y, y_lo, quadrant } = reduce_f64(self);
+    fn tangent(Angle { y, y_lo, quadrant }: Angle) -> f64 {
         let (sin, cos) = sin_cos(y, y_lo);
         let (sin, cos) = (fast_two_sum(sin.0, sin.1), fast_two_sum(cos.0, cos.1));
         let odd = quadrant & 1 != 0;
@@ -114,6 +141,21 @@ impl Trig for f64 {
             divide(if odd { (-cos.0, -cos.1) } else { sin }, if odd { sin } else { cos });
         hi + lo
     }
+}
+
+/// Whether the `_moderate` functions may be used: `|x| < 2^30`.
+///
+/// Reduction of larger angles costs several times as much as all the rest, and a select pays
+/// for both sides. A row kernel therefore asks first, a block at a time, as [`sin_row`] does.
+#[inline(always)]
+pub fn is_moderate_angle<T: Real>(x: T) -> bool {
+    x.abs() < T::MODERATE
+}
+
+/// `x` itself where the series would round to it but lose the sign of zero.
+#[inline(always)]
+fn keep_tiny<T: Real>(x: T, y: T) -> T {
+    if x.abs() < T::EPSILON { x } else { y }
 }
 
 /// The sine.
@@ -125,9 +167,13 @@ impl Trig for f64 {
 /// ```
 #[inline(always)]
 pub fn sin<T: Real>(x: T) -> T {
-    let y = x.sin_shifted(0);
-    // Keeps the sign of zero.
-    if x.abs() < T::EPSILON { x } else { y }
+    keep_tiny(x, T::sine(x.reduced(), 0))
+}
+
+/// The same bits as [`sin`], if [`is_moderate_angle`].
+#[inline(always)]
+pub fn sin_moderate<T: Real>(x: T) -> T {
+    keep_tiny(x, T::sine(x.reduced_moderate(), 0))
 }
 
 /// The cosine.
@@ -138,12 +184,54 @@ pub fn sin<T: Real>(x: T) -> T {
 /// ```
 #[inline(always)]
 pub fn cos<T: Real>(x: T) -> T {
-    x.sin_shifted(1)
+    T::sine(x.reduced(), 1)
+}
+
+/// The same bits as [`cos`], if [`is_moderate_angle`].
+#[inline(always)]
+pub fn cos_moderate<T: Real>(x: T) -> T {
+    T::sine(x.reduced_moderate(), 1)
 }
 
 /// The tangent.
 #[inline(always)]
 pub fn tan<T: Real>(x: T) -> T {
-    let y = x.tangent();
-    if x.abs() < T::EPSILON { x } else { y }
+    keep_tiny(x, T::tangent(x.reduced()))
+}
+
+/// The same bits as [`tan`], if [`is_moderate_angle`].
+#[inline(always)]
+pub fn tan_moderate<T: Real>(x: T) -> T {
+    keep_tiny(x, T::tangent(x.reduced_moderate()))
+}
+
+macro_rules! rows {
+    ($($row:ident, $any:ident, $moderate:ident;)+) => { $(
+        #[doc = concat!("[`", stringify!($any), "`] of each element, as far as both slices go.")]
+        ///
+        /// Blocks without huge angles take the short way; the bits are the same either way.
+        #[inline(always)]
+        pub fn $row<T: Real>(x: &[T], y: &mut [T]) {
+            for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
+                if x.iter().fold(true, |all, &x| all & is_moderate_angle(x)) {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = $moderate(x);
+                    }
+                } else {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = $any(x);
+                    }
+                }
+            }
+        }
+    )+ };
+}
+
+/// Elements that are asked together: enough to make asking cheap, few enough to stay cached.
+const BLOCK: usize = 256;
+
+rows! {
+    sin_row, sin, sin_moderate;
+    cos_row, cos, cos_moderate;
+    tan_row, tan, tan_moderate;
 }
