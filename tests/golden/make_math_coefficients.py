@@ -120,7 +120,7 @@ JOBS = {
     "atan f32": lambda: fit(ATAN, mpf(10)**-20, A**2, 4, "f32", ATAN_W),
     "atan f64": lambda: fit(ATAN, mpf(10)**-20, A**2, 10, "f64", ATAN_W),
     # erf(x) = x p(x² / 8 - 1) for |x| <= 4; f32, evaluated in f64
-    "erf f32": lambda: fit(lambda u: ERF1(8 * (u + 1)), -1 + mpf(10)**-20, 1, 19, "f64"),
+    "erf f32": lambda: fit(lambda u: ERF1(8 * (u + 1)), -1 + mpf(10)**-20, 1, 17, "f64"),
     # erf(x) = x + x p(x²)
     "erf f64": lambda: fit(lambda t: ERF(t) - 1, mpf(10)**-20, mpf("0.9")**2, 11, "f64", lambda t, fx: 1 / (1 + fx)),
     # erf(x) = 1 - exp(-p(x)), from 0.875 on

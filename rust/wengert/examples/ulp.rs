@@ -1,9 +1,11 @@
 //! Measures the error of the elementary functions, in units in the last place:
 //!
-//!     cargo run --release -p wengert --example ulp [stride] [function ...]
+//!     RUSTFLAGS="-C target-cpu=native" \
+//!         cargo run --release -p wengert --example ulp [stride] [function ...]
 //!
 //! `f32` over every `stride`-th bit pattern (default 1: all 2^32, some minutes a function), against
-//! the `f64` functions of the standard library; `f64` on the golden values.
+//! the `f64` functions of the standard library; `f64` on the golden values. (The flag is for speed:
+//! without FMA instructions the bits are the same, but come slowly.)
 
 #[path = "../tests/math_support/mod.rs"]
 mod support;

@@ -70,17 +70,25 @@ pub fn error_f32(got: f32, truth: f64) -> f64 {
     (got as f64 - truth).abs() * 2.0_f64.powi(-exponent)
 }
 
-/// The largest error over every `stride`-th `f32`, and its argument.
+/// The largest error over every `stride`-th `f32`, and its argument, on all processors.
 pub fn sweep_f32(function: &Function, stride: usize) -> (f64, f32) {
-    let mut worst = (0.0, 0.0);
-    for bits in (0..=u32::MAX).step_by(stride) {
-        let x = f32::from_bits(bits);
-        let error = error_f32((function.single)(x), (function.reference)(x as f64));
-        if error > worst.0 {
-            worst = (error, x);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let sweep = move |start: usize| {
+        let mut worst = (0.0, 0.0);
+        for bits in (start * stride..1 << 32).step_by(threads * stride) {
+            let x = f32::from_bits(bits as u32);
+            let error = error_f32((function.single)(x), (function.reference)(x as f64));
+            if error > worst.0 {
+                worst = (error, x);
+            }
         }
-    }
-    worst
+        worst
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|i| scope.spawn(move || sweep(i))).collect();
+        let results = workers.into_iter().map(|w| w.join().expect("a sweep does not panic"));
+        results.fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
+    })
 }
 
 /// A line of `tests/golden/math_f64.txt`.

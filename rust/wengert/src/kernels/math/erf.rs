@@ -1,6 +1,6 @@
 //! The error function `erf x = 2/√π ∫₀ˣ e^(-t²) dt` and its complement `erfc x = 1 - erf x`.
 //!
-//! - `erf` in `f32` is one polynomial of degree 19 in `x²/8 - 1`, in `f64` arithmetic; the shift
+//! - `erf` in `f32` is one polynomial of degree 17 in `x²/8 - 1`, in `f64` arithmetic; the shift
 //!   keeps the coefficients small and the evaluation stable up to `|x| = 4`, where erf rounds to 1.
 //! - `erf` in `f64`: near zero `x + x p(x²)`; beyond, `1 - e^-q(x)` with a polynomial for
 //!   `q = -ln erfc`, which needs the less precision the smaller `e^-q` is.
@@ -8,7 +8,7 @@
 //!   smooth on all of `[0, ∞)`, a polynomial in `t = (x - 4) / (x + 4)`.
 
 use super::double::{Pair, divide, fast_two_sum, multiply, two_product};
-use super::exp::{Exp, exp, exp_of_pair};
+use super::exp::{Exp, exp_moderate, exp_of_pair};
 use super::{Real, polynomial};
 
 /// What differs between the two types.
@@ -26,26 +26,24 @@ impl Erf for f32 {
         let u = x.mul_add(x * 0.125, -1.0);
         let p = polynomial!(
             u,
-            0.3535309956267793,
-            -0.1765762334496769,
-            0.1316751204167186,
-            -0.10771043396829619,
-            0.09020887220760275,
-            -0.07472800428115114,
-            0.059888527270524274,
-            -0.045764162641169,
-            0.03304976033867064,
-            -0.02247660135959046,
-            0.014391091036620559,
-            -0.008602669294113555,
-            0.004758119021610269,
-            -0.0025736534064778817,
-            0.001426586262994569,
-            -0.0006325053175673307,
-            0.0001645670374980356,
-            -9.306364649787416e-5,
-            9.594236001126278e-5,
-            -3.225808002421535e-5,
+            0.3535309961283654,
+            -0.17657622960729408,
+            0.1316750332812419,
+            -0.10771060909088298,
+            0.09021133818514411,
+            -0.07472582373347517,
+            0.05986188302436149,
+            -0.04577494913247841,
+            0.03319298712142146,
+            -0.02245647877699523,
+            0.013961031319482547,
+            -0.008591357038921313,
+            0.005513123067727367,
+            -0.0026799196871208713,
+            0.0006571006945054935,
+            -0.00046020990717034963,
+            0.0005860875739515322,
+            -0.00021400759756074522,
         );
         (x * p) as f32
     }
@@ -72,7 +70,7 @@ impl Erf for f32 {
             -0.001153068763571882,
             -0.0006474348984919628,
         );
-        let y = exp(-a * a) * (p * ((a + 4.0) * inverse));
+        let y = exp_moderate(-a * a) * (p * ((a + 4.0) * inverse));
         let y = if self > 10.1 { 0.0 } else { y };
         (if x < 0.0 { 2.0 - y } else { y }) as f32
     }
@@ -127,7 +125,7 @@ impl Erf for f64 {
             6.527767381231697e-11,
             -1.4700310129479087e-12,
         );
-        let far = (1.0 - exp(-q)).copysign(self);
+        let far = (1.0 - exp_moderate(-q)).copysign(self);
         let near = self.mul_add(near_zero(self * self), self);
         if a < NEAR_ZERO { near } else { far }
     }

@@ -185,6 +185,16 @@ pub fn exp<T: Real>(x: T) -> T {
     (T::ONE + (r + c)).scale(shifted)
 }
 
+/// `e^x` to a unit or so, where neither it nor a quarter of it leaves the normal numbers.
+#[inline(always)]
+pub(super) fn exp_moderate<T: Real>(x: T) -> T {
+    let shifted = x.mul_add(T::LOG2_E, T::SHIFTER);
+    let n = shifted - T::SHIFTER;
+    let r = (-n).mul_add(T::LN_2_LO, (-n).mul_add(T::LN_2_HI, x));
+    let c = (r * r).mul_add(T::exp_tail(r), r);
+    (T::ONE + c) * (T::quarter_power(shifted) * (T::TWO * T::TWO))
+}
+
 /// `2^x`, exact for integers.
 ///
 /// `2^x = 2^n e^(f ln 2)` with `f = x - n`; the product is formed as a pair.
