@@ -20,16 +20,27 @@ fn main() {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     let golden = support::golden();
 
-    println!("{:<11} {:>7}  {:<22} {:>7}  at", "function", "f32", "at", "f64");
+    println!(
+        "{:<11} {:>6} {:>6}  {:<26} {:>6} {:>6}  at",
+        "function", "f32", "bound", "at", "f64", "bound"
+    );
     for f in support::FUNCTIONS.iter().filter(|f| wanted(f.name)) {
         let (single, at_single) = support::sweep_f32(f, stride);
         let (double, at) = support::worst_golden(&golden[f.name], |x| (f.double)(x[0]));
-        println!("{:<11} {single:>7.3}  {at_single:<22e} {double:>7.3}  {at:?}", f.name);
+        let (bound, bound_double) = (f.single_bound, f.double_bound);
+        println!(
+            "{:<11} {single:>6.3} {bound:>6.2}  {at_single:<26e} {double:>6.3} {bound_double:>6.2}  {at:?}",
+            f.name
+        );
     }
     if wanted("pow") {
         let (single, at_single) = pow_f32(stride);
         let (double, at) = support::worst_golden(&golden["pow"], |x| math::pow(x[0], x[1]));
-        println!("{:<11} {single:>7.3}  {at_single:<22?} {double:>7.3}  {at:?}", "pow");
+        let at_single = format!("{at_single:?}");
+        println!(
+            "{:<11} {single:>6.3} {:>6}  {at_single:<26} {double:>6.3} {:>6}  {at:?}",
+            "pow", "", ""
+        );
     }
 }
 
