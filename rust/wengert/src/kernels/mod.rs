@@ -3,6 +3,7 @@
 pub mod cast;
 pub mod engine;
 pub mod isa;
+pub mod gemm;
 pub mod math;
 pub mod reduce;
 pub mod rows;
