@@ -51,6 +51,9 @@ pub const GRAIN: usize = 64 * 1024;
 /// cache beside the lines they are gathered from.
 const TILE_BYTES: usize = 4096;
 
+/// Columns up to which rows are staged to be run together.
+const SHORT: usize = 16;
+
 /// A cache line, for cutting blocks across the grain of memory.
 const LINE: usize = 64;
 
@@ -284,6 +287,8 @@ struct Walk<'a> {
     rows: usize,
     columns: usize,
     staged: [bool; MAX_OPERANDS],
+    /// Rows are short: scalars along them are spread when staged.
+    short: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -294,14 +299,11 @@ impl<'a> Walk<'a> {
         }
         let column = axes.pop().unwrap_or(one);
         let mut staged = [false; MAX_OPERANDS];
-        let mut widest = 1;
         for (k, slot) in slots.iter().enumerate() {
             let step = column.steps[k];
             let plain = step == slot.stored.size() as isize || (step == 0 && k > 0);
             staged[k] = slot.converts() || !plain;
-            widest = widest.max(slot.stored.size()).max(slot.wanted.size());
         }
-        let any_staged = staged.contains(&true);
 
         // Rows follow memory of the first staged operand that the columns run across.
         let mut across = None;
@@ -321,6 +323,17 @@ impl<'a> Walk<'a> {
         one.steps = [0; MAX_OPERANDS];
         let row = row.unwrap_or(one);
 
+        // A loop over three elements is mostly calls. Rows that short are staged, several to a
+        // tile, so that a call covers the whole block.
+        let mut widest = 1;
+        let short = body.is_some() && column.len <= SHORT && row.len > 1;
+        for (k, slot) in slots.iter().enumerate() {
+            let broken = row.steps[k] != column.steps[k] * column.len as isize;
+            staged[k] |= short && broken;
+            widest = widest.max(slot.stored.size()).max(slot.wanted.size());
+        }
+        let any_staged = staged.contains(&true);
+
         let capacity = if any_staged && body.is_some() { TILE_BYTES / widest } else { GRAIN / 4 };
         let (rows, columns) = if across.is_some() {
             let rows = (LINE / widest).min(row.len);
@@ -329,7 +342,7 @@ impl<'a> Walk<'a> {
             let columns = column.len.min(capacity);
             ((capacity / columns).min(row.len), columns)
         };
-        Walk { body, slots, outer: axes, row, column, rows, columns, staged }
+        Walk { body, slots, outer: axes, row, column, rows, columns, staged, short }
     }
 
     fn units(&self) -> usize {
@@ -409,9 +422,10 @@ impl<'a> Walk<'a> {
         let mut one_run = true;
         for (k, slot) in self.slots.iter().enumerate() {
             let size = slot.wanted.size() as isize;
-            let scalar = self.column.steps[k] == 0 && k > 0;
+            let mut scalar = self.column.steps[k] == 0 && k > 0;
             if self.staged[k] {
                 at[k] = tiles[k].0.as_mut_ptr().cast();
+                scalar &= !self.short || self.row.steps[k] == 0;
                 // What all rows share is gathered once, and what a row shares once per row.
                 let width = if scalar { 1 } else { columns };
                 let height = if scalar && self.row.steps[k] == 0 { 1 } else { rows };
@@ -548,6 +562,11 @@ impl Block {
         let size = dtype.size() as isize;
         Block { ptr, row: size * columns as isize, column: size }
     }
+
+    fn at(self, row: usize, column: usize) -> Self {
+        let offset = row as isize * self.row + column as isize * self.column;
+        Block { ptr: self.ptr.wrapping_offset(offset), ..self }
+    }
 }
 
 /// Copies `rows` x `columns` elements of `size` bytes, reading along the source's memory.
@@ -568,12 +587,26 @@ pub(super) unsafe fn move_block(size: usize, to: Block, from: Block, rows: usize
 
 unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: usize) {
     let size = size_of::<T>() as isize;
-    // The inner loop goes along the source's shorter step.
-    let turned = from.row.unsigned_abs() < from.column.unsigned_abs() && rows > 1;
     let turn = |b: Block| Block { ptr: b.ptr, row: b.column, column: b.row };
-    let (to, from, rows, columns) = match turned {
-        true => (turn(to), turn(from), columns, rows),
-        false => (to, from, rows, columns),
+    let side = LINE / size_of::<T>();
+    if from.row == size && to.column == size && rows > 1 && columns > 1 {
+        // Both sides are contiguous, but across each other: squares of one line's side, so that
+        // each line is touched once, even where many rows compete for one cache set.
+        for r in (0..rows).step_by(side) {
+            for c in (0..columns).step_by(side) {
+                let (to, from) = (to.at(r, c), from.at(r, c));
+                // SAFETY: the square lies inside both blocks.
+                unsafe { transpose::<T>(to, from, side.min(rows - r), side.min(columns - c)) }
+            }
+        }
+        return;
+    }
+    // The inner loop goes along the source's shorter step, unless it would hardly be a loop.
+    let shorter = from.row.unsigned_abs() < from.column.unsigned_abs();
+    let (to, from, rows, columns) = if rows > 8 && (shorter || columns < 8) {
+        (turn(to), turn(from), columns, rows)
+    } else {
+        (to, from, rows, columns)
     };
     for r in 0..rows as isize {
         let to_row = to.ptr.wrapping_offset(r * to.row);
@@ -593,6 +626,30 @@ unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: u
                     to_row.wrapping_offset(c * to.column).cast::<T>().write(value);
                 }
             }
+        }
+    }
+}
+
+/// Moves a square of up to a line's side: `from` is contiguous down its columns, `to` along its
+/// rows.
+///
+/// # Safety
+/// Both blocks are valid for `rows` x `columns` elements, each at most a line's worth.
+unsafe fn transpose<T: Copy>(to: Block, from: Block, rows: usize, columns: usize) {
+    let mut square = Tile(MaybeUninit::uninit());
+    let square: *mut T = square.0.as_mut_ptr().cast();
+    let side = LINE / size_of::<T>();
+    // SAFETY: the square holds `side * side` elements, a tile at most.
+    unsafe {
+        for c in 0..columns {
+            let line = from.ptr.wrapping_offset(c as isize * from.column).cast::<T>();
+            for r in 0..rows {
+                square.add(r * side + c).write(line.add(r).read());
+            }
+        }
+        for r in 0..rows {
+            let line = to.ptr.wrapping_offset(r as isize * to.row).cast::<T>();
+            std::ptr::copy_nonoverlapping(square.add(r * side), line, columns);
         }
     }
 }
