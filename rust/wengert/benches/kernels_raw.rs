@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 use wengert::dtype::DType::{self, *};
 use wengert::kernels::engine::{Operand, map};
+use wengert::kernels::reduce::{Reduction, reduce, reduce_with_index, variance};
 use wengert::kernels::{cast, isa};
 use wengert::pointwise;
 
@@ -80,6 +81,7 @@ fn main() {
         let s = Operand { strides: &[0], ..b };
         let shape = [n];
         let go = |name: &str, k: &wengert::kernels::rows::Kernel, ops: &[Operand]| {
+            // SAFETY: the buffers are as large as the shape says.
             report(name, n, &mut || unsafe { map(black_box(k), Float32, black_box(&shape), ops) });
         };
         go("add", &ADD, &[o, a, b]);
@@ -109,6 +111,7 @@ fn main() {
     let t = [1, rs];
     let with = |i: usize, strides| Operand { strides, ..p[i] };
     let two = |name: &str, shape: &[usize], ops: [Operand; 3]| {
+        // SAFETY: the buffers are as large as the shape says.
         report(name, shape.iter().product(), &mut || unsafe { map(&ADD, Float32, shape, &ops) });
     };
     two("2d add", &[r, c], [with(0, &plain), with(1, &plain), with(2, &plain)]);
@@ -128,6 +131,7 @@ fn main() {
         [with(0, &[3, 1]), with(1, &[3, 1]), with(2, &[1, 0])],
     );
     let mv = |name: &str, shape: &[usize], d: Operand, s: Operand| {
+        // SAFETY: the buffers are as large as the shape says.
         report(name, shape.iter().product(), &mut || unsafe { cast::copy(shape, d, s) });
     };
     mv("copy", &[r, c], with(0, &plain), with(1, &plain));
@@ -143,5 +147,66 @@ fn main() {
     mv("copy f32 to i64", &[r, c], Operand { dtype: Int64, ..x }, with(1, &plain));
     mv("copy f32 to f16", &[r, c], Operand { dtype: Float16, ..x }, with(1, &plain));
     mv("copy f16 to f32", &[r, c], with(0, &plain), Operand { dtype: Float16, ..with(1, &plain) });
+    reductions(&report);
+    // SAFETY: the buffers are as large as the shape says.
     report("fill", n, &mut || unsafe { cast::fill(&[r, c], with(0, &plain), 1.0.into()) });
+}
+
+/// Times a function under a name and prints time per element.
+type Report<'a> = &'a dyn Fn(&str, usize, &mut dyn FnMut());
+
+/// 8192 x 1000 floats, each reduction over each axis and over both.
+fn reductions(report: Report) {
+    let shape = [8192usize, 1000];
+    let n = shape[0] * shape[1];
+    let (mut x, mut out) = (Buffer::new(Float32, n), Buffer::new(Float64, shape[0]));
+    let mut index = Buffer::new(Int64, shape[0]);
+    let x = x.at(Float32, &[1000, 1]);
+    let axes: [(&str, [bool; 2], [isize; 2]); 3] =
+        [("0", [true, false], [0, 1]), ("1", [false, true], [1, 0]), ("all", [true, true], [0, 0])];
+    for (name, reduced, strides) in &axes {
+        let o = out.at(Float32, strides);
+        let i = index.at(Int64, strides);
+        for (kind, label) in
+            [(Reduction::Sum, "sum"), (Reduction::Max, "max"), (Reduction::ArgMax, "argmax")]
+        {
+            let o = if kind == Reduction::ArgMax { i } else { o };
+            // SAFETY: the buffers are as large as the shape says.
+            report(&format!("reduce {label} {name}"), n, &mut || unsafe {
+                reduce(kind, Float32, &shape, x, reduced, o)
+            });
+        }
+        // SAFETY: as above.
+        report(&format!("reduce max with index {name}"), n, &mut || unsafe {
+            reduce_with_index(true, Float32, &shape, x, reduced, Some(o), i)
+        });
+        // SAFETY: as above.
+        report(&format!("reduce var {name}"), n, &mut || unsafe {
+            variance(&shape, x, reduced, 1.0, o, None)
+        });
+    }
+    let t = Operand { strides: &[1, 8192], ..x };
+    let o = out.at(Float32, &[0, 0]);
+    // SAFETY: as above.
+    report("reduce sum all, transposed", n, &mut || unsafe {
+        reduce(Reduction::Sum, Float32, &shape, t, &[true, true], o)
+    });
+    for k in [3usize, 10] {
+        let (shape, strides) = ([n / 10, k], [k as isize, 1]);
+        let x = Operand { strides: &strides, ..x };
+        let mut out = Buffer::new(Float32, n / 10);
+        let o = out.at(Float32, &[1, 1]);
+        // SAFETY: as above.
+        report(&format!("reduce sum (n, {k}) 1"), n / 10 * k, &mut || unsafe {
+            reduce(Reduction::Sum, Float32, &shape, x, &[false, true], o)
+        });
+        // SAFETY: as above.
+        report(&format!("reduce sum (n, {k}) 0"), n / 10 * k, &mut || unsafe {
+            reduce(Reduction::Sum, Float32, &shape, x, &[true, false], o)
+        });
+    }
+    // SAFETY: as above.
+    report("reduce sum of 10", 10, &mut || unsafe {
+        reduce(Reduction::Sum, Float32, &[10], Operand { strides: &[1], ..x }, &[true], o)
+    });
 }

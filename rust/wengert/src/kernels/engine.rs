@@ -404,14 +404,15 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The memory of operand `k` from `ptr` on.
+    fn at(&self, k: usize, ptr: *mut u8) -> Block {
+        Block { ptr, row: self.row.steps[k], column: self.column.steps[k] }
+    }
+
     /// One block: operand `k` begins at `ptrs[k]`.
     unsafe fn block(&self, ptrs: &[*mut u8; MAX_OPERANDS], rows: usize, columns: usize) {
         let Some(body) = self.body else {
-            let [to, from] = [0, 1].map(|k| Block {
-                ptr: ptrs[k],
-                row: self.row.steps[k],
-                column: self.column.steps[k],
-            });
+            let [to, from] = [0, 1].map(|k| self.at(k, ptrs[k]));
             // SAFETY: both blocks lie inside the shape that the caller promised.
             return unsafe { move_block(self.slots[0].stored.size(), to, from, rows, columns) };
         };
@@ -432,7 +433,10 @@ impl<'a> Walk<'a> {
                 pitch[k] = if scalar && height == 1 { 0 } else { size * width as isize };
                 if k > 0 {
                     // SAFETY: the block is readable, and fits the tile by choice of its size.
-                    unsafe { self.gather(k, at[k], ptrs[k], height, width) };
+                    unsafe {
+                        let from = self.at(k, ptrs[k]);
+                        load((at[k], slot.wanted), (from, slot.stored), height, width)
+                    };
                 }
             } else {
                 pitch[k] = self.row.steps[k];
@@ -454,87 +458,81 @@ impl<'a> Walk<'a> {
                 }
             }
             if self.staged[0] {
-                self.scatter(ptrs[0], at[0], rows, columns);
+                let Slot { stored, wanted, .. } = self.slots[0];
+                store((self.at(0, ptrs[0]), stored), (at[0], wanted), rows, columns);
             }
         }
     }
+}
 
-    /// Fills a dense tile with a block of operand `k`, converted.
-    unsafe fn gather(&self, k: usize, tile: *mut u8, from: *mut u8, rows: usize, columns: usize) {
-        let Slot { stored, wanted, .. } = self.slots[k];
-        let (size, step) = (stored.size() as isize, self.column.steps[k]);
-        let source = Block { ptr: from, row: self.row.steps[k], column: step };
-        // SAFETY: the source block is readable, tiles hold a block of either type.
-        unsafe {
-            if stored == wanted {
-                move_block(
-                    stored.size(),
-                    Block::dense(tile, stored, columns),
-                    source,
-                    rows,
-                    columns,
-                );
-                return;
+/// Fills a dense tile with a block of memory, converted.
+///
+/// # Safety
+/// The block is valid for reads of `rows` x `columns` elements of type `stored`, and `tile` for
+/// writes of as many of type `wanted`.
+pub(super) unsafe fn load(
+    (tile, wanted): (*mut u8, DType),
+    (from, stored): (Block, DType),
+    rows: usize,
+    columns: usize,
+) {
+    let dense = Block::dense(tile, wanted, columns);
+    // SAFETY: the caller's promises; `raw` holds `height * width` elements.
+    unsafe {
+        if stored == wanted {
+            return move_block(stored.size(), dense, from, rows, columns);
+        }
+        let cast = cast_loop(stored, wanted);
+        if from.column == stored.size() as isize {
+            for r in 0..rows {
+                convert(cast, dense.at(r, 0).ptr, from.at(r, 0).ptr, columns);
             }
-            let cast = cast_loop(stored, wanted);
-            if step == size {
-                let mut to = tile;
-                for r in 0..rows as isize {
-                    convert(cast, to, from.wrapping_offset(r * source.row), columns);
-                    to = to.add(columns * wanted.size());
-                }
-            } else {
-                let mut raw = Tile(MaybeUninit::uninit());
-                let raw: *mut u8 = raw.0.as_mut_ptr().cast();
-                move_block(
-                    stored.size(),
-                    Block::dense(raw, stored, columns),
-                    source,
-                    rows,
-                    columns,
-                );
-                convert(cast, tile, raw, rows * columns);
+            return;
+        }
+        let mut raw = Tile(MaybeUninit::uninit());
+        let raw: *mut u8 = raw.0.as_mut_ptr().cast();
+        let width = columns.min(TILE_BYTES / stored.size());
+        let height = rows.min(TILE_BYTES / stored.size() / width);
+        for r in (0..rows).step_by(height) {
+            for c in (0..columns).step_by(width) {
+                let (h, w) = (height.min(rows - r), width.min(columns - c));
+                let piece = Block::dense(raw, stored, w);
+                move_block(stored.size(), piece, from.at(r, c), h, w);
+                // Either the piece is one row or it has whole rows.
+                convert(cast, dense.at(r, c).ptr, raw, h * w);
             }
         }
     }
+}
 
-    /// Writes a dense tile of results to a block of the output, converted.
-    unsafe fn scatter(&self, to: *mut u8, tile: *mut u8, rows: usize, columns: usize) {
-        let Slot { stored, wanted, .. } = self.slots[0];
-        let (size, step) = (stored.size() as isize, self.column.steps[0]);
-        let target = Block { ptr: to, row: self.row.steps[0], column: step };
-        // SAFETY: the target block is writable, tiles hold a block of either type.
-        unsafe {
-            if stored == wanted {
-                move_block(
-                    stored.size(),
-                    target,
-                    Block::dense(tile, stored, columns),
-                    rows,
-                    columns,
-                );
-                return;
-            }
-            let cast = cast_loop(wanted, stored);
-            if step == size {
-                let mut from = tile;
-                for r in 0..rows as isize {
-                    convert(cast, to.wrapping_offset(r * target.row), from, columns);
-                    from = from.add(columns * wanted.size());
-                }
-            } else {
-                let mut raw = Tile(MaybeUninit::uninit());
-                let raw: *mut u8 = raw.0.as_mut_ptr().cast();
-                convert(cast, raw, tile, rows * columns);
-                move_block(
-                    stored.size(),
-                    target,
-                    Block::dense(raw, stored, columns),
-                    rows,
-                    columns,
-                );
-            }
+/// Writes a dense tile to a block of memory, converted.
+///
+/// # Safety
+/// The block is valid for writes of `rows` x `columns` elements of type `stored`, and `tile` for
+/// reads of as many of type `wanted`, which fit a tile in either type.
+unsafe fn store(
+    (to, stored): (Block, DType),
+    (tile, wanted): (*mut u8, DType),
+    rows: usize,
+    columns: usize,
+) {
+    let dense = Block::dense(tile, wanted, columns);
+    // SAFETY: the caller's promises.
+    unsafe {
+        if stored == wanted {
+            return move_block(stored.size(), to, dense, rows, columns);
         }
+        let cast = cast_loop(wanted, stored);
+        if to.column == stored.size() as isize {
+            for r in 0..rows {
+                convert(cast, to.at(r, 0).ptr, dense.at(r, 0).ptr, columns);
+            }
+            return;
+        }
+        let mut raw = Tile(MaybeUninit::uninit());
+        let raw: *mut u8 = raw.0.as_mut_ptr().cast();
+        convert(cast, raw, tile, rows * columns);
+        move_block(stored.size(), to, Block::dense(raw, stored, columns), rows, columns);
     }
 }
 
@@ -563,7 +561,7 @@ impl Block {
         Block { ptr, row: size * columns as isize, column: size }
     }
 
-    fn at(self, row: usize, column: usize) -> Self {
+    pub(super) fn at(self, row: usize, column: usize) -> Self {
         let offset = row as isize * self.row + column as isize * self.column;
         Block { ptr: self.ptr.wrapping_offset(offset), ..self }
     }
