@@ -510,7 +510,7 @@ pub(super) unsafe fn load(
 /// # Safety
 /// The block is valid for writes of `rows` x `columns` elements of type `stored`, and `tile` for
 /// reads of as many of type `wanted`, which fit a tile in either type.
-unsafe fn store(
+pub(super) unsafe fn store(
     (to, stored): (Block, DType),
     (tile, wanted): (*mut u8, DType),
     rows: usize,
