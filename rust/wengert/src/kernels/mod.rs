@@ -7,6 +7,7 @@ pub mod gemm;
 pub mod math;
 pub mod reduce;
 pub mod rows;
+pub mod scan;
 pub mod threads;
 
 #[cfg(test)]
