@@ -10,9 +10,11 @@
 //! | [`graph`] | the tape: arena, recording, backward |
 //! | [`random`], [`format`] | generator streams; printing |
 //! | [`kernels`] | loops over memory: no tensor, no graph |
+//! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
 
+pub mod alloc;
 pub mod dtype;
 pub mod error;
 pub mod format;
