@@ -5,6 +5,7 @@ pub mod engine;
 pub mod isa;
 pub mod math;
 pub mod rows;
+pub mod softmax;
 pub mod threads;
 
 #[cfg(test)]
