@@ -4,6 +4,7 @@ pub mod cast;
 pub mod engine;
 pub mod isa;
 pub mod math;
+pub mod reduce;
 pub mod rows;
 pub mod softmax;
 pub mod threads;
