@@ -8,6 +8,7 @@ pub mod math;
 pub mod reduce;
 pub mod rows;
 pub mod scan;
+pub mod softmax;
 pub mod threads;
 
 #[cfg(test)]
