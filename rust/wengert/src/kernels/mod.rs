@@ -2,8 +2,8 @@
 
 pub mod cast;
 pub mod engine;
-pub mod isa;
 pub mod gemm;
+pub mod isa;
 pub mod math;
 pub mod reduce;
 pub mod rows;
