@@ -6,6 +6,7 @@ pub mod isa;
 pub mod math;
 pub mod reduce;
 pub mod rows;
+pub mod scan;
 pub mod threads;
 
 #[cfg(test)]
