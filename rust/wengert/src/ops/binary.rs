@@ -37,13 +37,7 @@ pointwise_rows! {
     /// `input - alpha · other`, elementwise with broadcasting.
     sub(a, b) -> y: "(input, other: Operand, *, alpha: Number = 1)", Same, ALL_FORMS,
         via |c, dest| {
-            for t in [c.tensor(0), c.tensor(1)] {
-                if t.dtype() == crate::DType::Bool {
-                    bail!(DType, "", "Subtraction, the `-` operator, with a bool tensor is not \
-                          supported. If you are trying to invert a mask, use the `~` or \
-                          `logical_not()` operator instead.");
-                }
-            }
+            refuse_bools(c.tensor(0), c.tensor(1))?;
             match c.number(2) {
                 Scalar::Int(1) => sub::run([c.tensor(0), c.tensor(1)], dest),
                 alpha => {
@@ -242,6 +236,42 @@ pointwise_rows! {
     } "ClampBackwardBackward0" { g saves(x, lo, hi): |h| clamp_backward(h, x, lo, hi)? }
 }
 
+/// Differences of truth values are refused.
+fn refuse_bools(a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dtype() == crate::DType::Bool || b.dtype() == crate::DType::Bool {
+        bail!(
+            DType,
+            "",
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to \
+             invert a mask, use the `~` or `logical_not()` operator instead."
+        );
+    }
+    Ok(())
+}
+
+/// The operator `a - b`.
+pub fn subtract(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    refuse_bools(a, b)?;
+    sub(a, b)
+}
+
+/// The operator `a // b`.
+pub fn floor_quotients(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("floor_divide", a, b)?;
+    floor_divide(a, b)
+}
+
+/// The operator `a % b`.
+pub fn remainders(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("remainder", a, b)?;
+    remainder(a, b)
+}
+
+/// The operator `a ** b`.
+pub fn powers(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    power(a, b, Dest::New)
+}
+
 fn number(x: f64) -> Result<Tensor> {
     Tensor::wrapped(Scalar::Float(x))
 }
@@ -274,7 +304,7 @@ fn scaled(op: &'static str, a: &Tensor, b: &Tensor, alpha: Scalar) -> Result<Ten
 fn check_divisor(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     if a.dtype().is_integral() && b.dtype().is_integral() {
         let zeros = super::unary::logical_not(b)?;
-        if super::reduce::any(&zeros)? {
+        if super::reduce::any_element(&zeros)? {
             bail!(ZeroDivision, op, "division by zero");
         }
     }
@@ -318,7 +348,7 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
     let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
     if whole
-        && super::reduce::any(&super::compare::lt(exponent, &Tensor::wrapped(Scalar::Int(0))?)?)?
+        && super::reduce::any_element(&super::compare::lt(exponent, &Tensor::wrapped(Scalar::Int(0))?)?)?
     {
         bail!(Value, "", "Integers to negative integer powers are not allowed.");
     }

@@ -16,7 +16,9 @@ pub mod args;
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod index;
 pub mod macros;
+pub mod matmul;
 pub mod pointwise;
 pub mod reduce;
 pub mod unary;
@@ -25,6 +27,9 @@ pub mod view;
 use crate::layout::ShapeText;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 pub use args::{Args, Param, ParamKind, Signature, Value};
 pub use binary::{add, div, mul, sub};
 pub use pointwise::Dest;
@@ -104,6 +109,9 @@ pub mod tags {
 pub struct Row {
     /// PyTorch's name, dotted for submodules: `nn.functional.softmax`.
     pub name: &'static str,
+    /// Other names: a plain one has all forms of the row, a dotted one is a function of that
+    /// submodule and nothing else.
+    pub aliases: &'static [&'static str],
     /// Overloads, tried in order.
     pub signatures: &'static [&'static str],
     /// Markdown, first line a summary.
@@ -212,10 +220,18 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     Ok(())
 }
 
+pub use pointwise::check_storable;
+
+/// The row of a name.
+pub fn find(name: &str) -> Option<&'static Row> {
+    static INDEX: OnceLock<HashMap<&'static str, &'static Row>> = OnceLock::new();
+    INDEX.get_or_init(|| table().map(|row| (row.name, row)).collect()).get(name).copied()
+}
+
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
     let families: &[&'static [Row]] =
-        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
+        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS, matmul::ROWS];
     families.to_vec().into_iter().flatten()
 }
 
@@ -227,7 +243,9 @@ mod tests {
     fn every_signature_is_well_formed_and_names_are_unique() {
         let mut names = std::collections::HashSet::new();
         for row in table() {
-            assert!(names.insert(row.name), "{} stands twice in the table", row.name);
+            for name in std::iter::once(&row.name).chain(row.aliases) {
+                assert!(names.insert(*name), "{name} stands twice in the table");
+            }
             assert!(!row.signatures.is_empty() && !row.doc.is_empty(), "{}", row.name);
             for text in row.signatures {
                 let signature = Signature::parse(text);

@@ -76,7 +76,7 @@ fn common_shape(name: &'static str, inputs: &[&Tensor]) -> Result<Option<Dims>> 
 }
 
 /// Refuses a result that PyTorch would not store: a float into an integer tensor, for one.
-pub(crate) fn check_storable(result: DType, target: DType) -> Result<()> {
+pub fn check_storable(result: DType, target: DType) -> Result<()> {
     if result.can_cast(target) {
         return Ok(());
     }

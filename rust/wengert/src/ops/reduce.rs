@@ -185,7 +185,7 @@ pub fn sum_to_size(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Whether any element is non-zero.
-pub(crate) fn any(x: &Tensor) -> Result<bool> {
+pub fn any_element(x: &Tensor) -> Result<bool> {
     let mask: Mask = smallvec![true; x.ndim()];
     let y = run("any", Reduction::Any, x, &mask, false, x.dtype().compute(), DType::Bool)?;
     Ok(y.item()?.to_bool())
@@ -197,6 +197,7 @@ const DIM_ROW: &str = "(input, dim: int[]? = None, keepdim: bool = False, *, dty
 pub const ROWS: &[Row] = &[
     Row {
         name: "sum",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all. Whole numbers are summed in int64."],
         tags: FUNCTION | METHOD | OUT,
@@ -206,6 +207,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "mean",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Mean over the given axes, or over all. Floating types only."],
         tags: FUNCTION | METHOD | OUT,
