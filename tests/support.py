@@ -149,6 +149,8 @@ def check_gradients(function, inputs, order=2, seed=0, step=1e-5, tol=1e-5):
         direction = [torch.tensor(draw(tuple(x.shape))) for x in inputs]
         along = sum(float((g.detach() * u).sum()) for g, u in zip(gradient(number)(*inputs), direction, strict=True))
         ahead, behind = (number(*moved(inputs, direction, h)) for h in (step, -step))
+        if not any(x.numel() for x in inputs):
+            continue  # nothing can move; that the gradient exists is all there is to see
         slope = float(ahead.detach() - behind.detach()) / (2 * step)
         assert abs(along - slope) <= tol * (1 + abs(slope)), f"order {level}: gradient {along}, difference {slope}"
         function = gradient(number)
