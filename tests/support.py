@@ -28,6 +28,11 @@ def find(dotted):
     return place
 
 
+def leaf(*values):
+    """A small leaf of the graph."""
+    return torch.tensor(values or (1.0, 2.0, 3.0), requires_grad=True)
+
+
 def dtype_name(tensor_or_dtype):
     return str(getattr(tensor_or_dtype, "dtype", tensor_or_dtype)).rpartition(".")[2]
 

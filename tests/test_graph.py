@@ -8,11 +8,8 @@ import re
 
 import pytest
 import wengert as torch
+from support import leaf
 from wengert import autograd
-
-
-def leaf(*values):
-    return torch.tensor(values or (1.0, 2.0, 3.0), requires_grad=True)
 
 
 # --------------------------------------------------------------------------- accumulation

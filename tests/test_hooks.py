@@ -5,7 +5,7 @@ The numbers D12 to D15 are rows of the project's table of bad inputs.
 
 import pytest
 import wengert as torch
-from test_graph import leaf
+from support import leaf
 from wengert import autograd
 
 
