@@ -276,10 +276,10 @@ t.start(); t.join()
 def test_multiprocessing(isolated, method):
     code = f"""
 import multiprocessing
-work = {"import wengert as torch" + PARALLEL!r}
-exec(work)
+body = {"import wengert as torch" + PARALLEL!r}
+exec(body)
 context = multiprocessing.get_context({method!r})
-children = [context.Process(target=exec, args=(work, {{}})) for _ in range(2)]
+children = [context.Process(target=exec, args=(body, {{}})) for _ in range(2)]
 for child in children:
     child.start()
 for child in children:
