@@ -1,4 +1,14 @@
 //! Loops over memory. Nothing here knows tensors, graphs or Python.
 
+pub mod cast;
+pub mod engine;
+pub mod isa;
 pub mod math;
+pub mod reduce;
+pub mod rows;
 pub mod threads;
+
+#[cfg(test)]
+mod arrays;
+#[cfg(test)]
+mod engine_tests;
