@@ -41,12 +41,12 @@ def run(code):
 
 def child(question, pipe):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    usual = resource.getrlimit(resource.RLIMIT_AS)
     if question["memory"]:
-        resource.setrlimit(resource.RLIMIT_AS, (question["memory"], question["memory"]))
+        resource.setrlimit(resource.RLIMIT_AS, (question["memory"], usual[1]))
     os.dup2(2, 1)  # what the code prints must not mix with the answers
     answer = run(question["code"])
-    if question["memory"]:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, usual)
     with os.fdopen(pipe, "w") as f:
         json.dump(answer, f)
     os._exit(0)

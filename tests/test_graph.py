@@ -195,36 +195,6 @@ def test_backward_function_of_several_roots():
     assert x.grad.tolist() == [5.0] * 3
 
 
-def test_modes():
-    x = leaf()
-    with torch.no_grad():
-        assert not torch.is_grad_enabled()
-        assert not (x * 2).requires_grad
-        with torch.enable_grad():
-            assert (x * 2).requires_grad
-        assert not torch.is_grad_enabled()
-    with torch.set_grad_enabled(False):
-        assert not (x * 2).requires_grad
-    assert torch.is_grad_enabled()
-
-    @torch.no_grad()
-    def plain(t):
-        return t * 2
-
-    @torch.enable_grad()
-    def recorded(t):
-        return t * 2
-
-    assert not plain(x).requires_grad
-    with torch.no_grad():
-        assert recorded(x).requires_grad
-    with pytest.raises(KeyError), torch.no_grad():
-        raise KeyError
-    assert torch.is_grad_enabled()
-    torch.set_grad_enabled(False)
-    assert not (x * 2).requires_grad
-
-
 # -------------------------------------------------------------------- leaves and requires_grad
 
 
@@ -501,22 +471,3 @@ def test_d10_deepcopy():
     assert twin.grad is not x.grad
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(x * 2)
-
-
-# ------------------------------------------------------------------------------- gradcheck
-
-
-def test_gradcheck_accepts_and_refuses():
-    x = torch.tensor([0.5, 1.5], dtype=torch.float64, requires_grad=True)
-    assert autograd.gradcheck(torch.tanh, (x,))
-    assert autograd.gradcheck(torch.tanh, (x,), fast_mode=True)
-    assert autograd.gradgradcheck(lambda t: (t.exp() * t).sum(), (x,))
-
-    def wrong(t):
-        y = t * t
-        y.register_hook(lambda g: g * 2)
-        return y
-
-    assert not autograd.gradcheck(wrong, (x,), raise_exception=False)
-    with pytest.raises(RuntimeError, match="(?i)jacobian"):
-        autograd.gradcheck(wrong, (x,))
