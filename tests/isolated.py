@@ -85,4 +85,5 @@ def ask(question):
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(ask(json.loads(line))), flush=True)
+        sys.stdout.write(json.dumps(ask(json.loads(line))) + "\n")
+        sys.stdout.flush()

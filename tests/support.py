@@ -1,4 +1,4 @@
-"""What the tests share: arrays to tensors in every layout, comparison, derivatives, own processes."""
+"""What the tests share: tensors in every layout, comparison, derivatives, own processes."""
 
 import atexit
 import json
@@ -75,18 +75,22 @@ LAYOUTS = [contiguous, transposed, stepped, expanded, flipped]
 
 def to_tensor(a, dtype, layout=contiguous):
     """A tensor of the array; floating values get the element type `dtype`."""
-    wanted = dtype if a.dtype.kind == "f" and dtype.startswith(("float", "bfloat")) else a.dtype.name
+    wanted = (
+        dtype if a.dtype.kind == "f" and dtype.startswith(("float", "bfloat")) else a.dtype.name
+    )
     return layout(a, lambda part: torch.tensor(part).to(getattr(torch, wanted)))
 
 
 def convert(value, leaf):
-    """`value` with `leaf` applied to each array or tensor in it, and element types found by name."""
+    """`value` with `leaf` applied to each array or tensor in it; element types found by name."""
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
         return leaf(value)
     if isinstance(value, (list, tuple)):
         return type(value)(convert(v, leaf) for v in value)
     if isinstance(value, dict):
-        return {k: getattr(torch, v) if k == "dtype" else convert(v, leaf) for k, v in value.items()}
+        return {
+            k: getattr(torch, v) if k == "dtype" else convert(v, leaf) for k, v in value.items()
+        }
     return value
 
 
@@ -122,10 +126,14 @@ def to_array(tensor):
 def assert_close(actual, expected, tol=1.0, note=""):
     """Equality for integers; a relative and absolute tolerance by element type for the others."""
     expected = np.asarray(expected)
-    assert tuple(actual.shape) == expected.shape, f"shape {tuple(actual.shape)}, expected {expected.shape} {note}"
+    assert tuple(actual.shape) == expected.shape, (
+        f"shape {tuple(actual.shape)}, expected {expected.shape} {note}"
+    )
     if is_float(actual):
         limit = tol * RELATIVE[dtype_name(actual)]
-        np.testing.assert_allclose(to_array(actual), expected.astype("float64"), limit, limit, err_msg=note)
+        np.testing.assert_allclose(
+            to_array(actual), expected.astype("float64"), limit, limit, err_msg=note
+        )
     else:
         np.testing.assert_array_equal(to_array(actual), expected, err_msg=note)
 
@@ -152,12 +160,17 @@ def check_gradients(function, inputs, order=2, seed=0, step=1e-5, tol=1e-5):
         number = projected(function, seed + level)
         draw = np.random.default_rng(seed + 100 + level).standard_normal
         direction = [torch.tensor(draw(tuple(x.shape))) for x in inputs]
-        along = sum(float((g.detach() * u).sum()) for g, u in zip(gradient(number)(*inputs), direction, strict=True))
+        along = sum(
+            float((g.detach() * u).sum())
+            for g, u in zip(gradient(number)(*inputs), direction, strict=True)
+        )
         ahead, behind = (number(*moved(inputs, direction, h)) for h in (step, -step))
         if not any(x.numel() for x in inputs):
             continue  # nothing can move; that the gradient exists is all there is to see
         slope = float(ahead.detach() - behind.detach()) / (2 * step)
-        assert abs(along - slope) <= tol * (1 + abs(slope)), f"order {level}: gradient {along}, difference {slope}"
+        assert abs(along - slope) <= tol * (1 + abs(slope)), (
+            f"order {level}: gradient {along}, difference {slope}"
+        )
         function = gradient(number)
 
 
@@ -201,7 +214,9 @@ class Isolated:
 
     def __init__(self):
         command = [sys.executable, str(Path(__file__).with_name("isolated.py"))]
-        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         atexit.register(self.server.kill)
 
     def __call__(self, code, limit=20.0, memory=None):

@@ -45,7 +45,14 @@ print(json.dumps([digest, losses[-1], losses[0], torch.get_num_threads()]))
 
 def train(threads, **environment):
     command = [sys.executable, "-c", TRAINING, str(threads)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -63,7 +70,12 @@ def bits(t):
 
 def test_h1_sums_for_any_number_of_threads():
     x = torch.rand(10_000_000)
-    for compute in (lambda: x.sum(), lambda: x.mean(), lambda: x.view(1000, 10_000).sum(0), lambda: x.view(10_000, 1000).logsumexp(1)):
+    for compute in (
+        lambda: x.sum(),
+        lambda: x.mean(),
+        lambda: x.view(1000, 10_000).sum(0),
+        lambda: x.view(10_000, 1000).logsumexp(1),
+    ):
         seen = set()
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -77,7 +89,20 @@ def test_sums_are_accurate():
     assert float(x.sum()) == pytest.approx(1_000_000.0149, rel=1e-6)
 
 
-FUNCTIONS = ["exp", "log", "tanh", "sigmoid", "sin", "cos", "sqrt", "erf", "log1p", "expm1", "reciprocal", "rsqrt"]
+FUNCTIONS = [
+    "exp",
+    "log",
+    "tanh",
+    "sigmoid",
+    "sin",
+    "cos",
+    "sqrt",
+    "erf",
+    "log1p",
+    "expm1",
+    "reciprocal",
+    "rsqrt",
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -8,13 +8,16 @@ from support import to_array
 SHAPES = [(), (5,), (3, 4), (2, 3, 4), (2, 0, 3)]
 INDICES = {
     (): [(), ..., None, (None, None), (..., None)],
-    (5,): [0, 4, -1, -5, slice(None), slice(1, 3), slice(None, None, 2), slice(4, 1), slice(-3, None), slice(-100, 100), slice(7, 9),
-           slice(None, None, -1), slice(4, None, -2), slice(1, 4, 3), ..., None, (None, 2), (2, None), (..., 1), (slice(1, 4), None),
-           np.int64(2), slice(np.int64(1), None)],
-    (3, 4): [1, (1, 2), (-1, -1), (slice(None), 1), (1, slice(None)), (slice(1), slice(1, 3)), (slice(None, None, 2), slice(None, None, 3)),
-             (..., 0), (0, ...), (slice(None), None, 2), (None, 1, None, 2, None), (slice(2, 0, -1), slice(None, None, -1)), (slice(0, 0), 1)],
-    (2, 3, 4): [1, (1, 2), (1, 2, 3), (..., 1), (1, ...), (0, ..., 1), (slice(None), 1), (slice(None), slice(None), slice(1, None, 2)), (None, ..., None),
-                (0, None, slice(1, 3), -1), (slice(None), slice(None, None, -1), 2), (..., slice(None), 0)],
+    (5, ): [0, 4, -1, -5, slice(None), slice(1, 3), slice(None, None, 2), slice(4, 1), slice(-3,
+        None), slice(-100, 100), slice(7, 9), slice(None, None, -1), slice(4, None, -2), slice(1, 4,
+        3), ..., None, (None, 2), (2, None), (..., 1), (slice(1, 4), None), np.int64(2),
+        slice(np.int64(1), None)],
+    (3, 4): [1, (1, 2), (-1, -1), (slice(None), 1), (1, slice(None)), (slice(1), slice(1, 3)),
+        (slice(None, None, 2), slice(None, None, 3)), (..., 0), (0, ...), (slice(None), None, 2),
+        (None, 1, None, 2, None), (slice(2, 0, -1), slice(None, None, -1)), (slice(0, 0), 1)],
+    (2, 3, 4): [1, (1, 2), (1, 2, 3), (..., 1), (1, ...), (0, ..., 1), (slice(None), 1),
+        (slice(None), slice(None), slice(1, None, 2)), (None, ..., None), (0, None, slice(1, 3),
+        -1), (slice(None), slice(None, None, -1), 2), (..., slice(None), 0)],
     (2, 0, 3): [0, (slice(None), slice(None), 1), (..., slice(1, 2)), (0, slice(0, 0))],
 }  # fmt: skip
 CASES = [(shape, index) for shape in SHAPES for index in INDICES[shape]]
@@ -91,7 +94,9 @@ def test_gradient_of_write(shape, index):
     equal(x.grad, left)
 
 
-@pytest.mark.parametrize("index", [1, slice(1, 3), slice(None, None, 2), (..., 2), None, ...], ids=str)
+@pytest.mark.parametrize(
+    "index", [1, slice(1, 3), slice(None, None, 2), (..., 2), None, ...], ids=str
+)
 def test_forward_steps_give_views(index):
     t = torch.tensor(counting((3, 4)))
     part = t[index]
@@ -133,7 +138,9 @@ def test_random_indices():
 def random_part(rng, size):
     if rng.random() < 0.4:
         return int(rng.integers(-size, size))
-    ends = [None if rng.random() < 0.3 else int(rng.integers(-size - 1, size + 2)) for _ in range(2)]
+    ends = [
+        None if rng.random() < 0.3 else int(rng.integers(-size - 1, size + 2)) for _ in range(2)
+    ]
     return slice(*ends, int(rng.choice([1, 1, 2, 3, -1, -2])))
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row is a line
 """Graphs come and go without recursion and without leaks, also across threads and forks.
 
 Each case runs in a process of its own: a stack overflow, a hang or a leak is the answer to one test.

@@ -1,4 +1,4 @@
-"""NumPy both ways: memory shared where it can be, copied where it must, never written behind one's back.
+"""NumPy both ways: memory shared where it can be, copied where it must be, read-only where it is.
 
 The numbers E1 to E13 are rows of the project's table of bad inputs.
 """
@@ -29,14 +29,22 @@ def test_from_numpy_shares_memory(name):
 
 def test_from_numpy_keeps_strides():
     a = np.arange(24.0).reshape(2, 3, 4)
-    for view in (a.T, a[:, ::2], a[1:, :, 1], a.swapaxes(0, 2), np.broadcast_to(a[:1], (5, 3, 4)).copy()):
+    for view in (
+        a.T,
+        a[:, ::2],
+        a[1:, :, 1],
+        a.swapaxes(0, 2),
+        np.broadcast_to(a[:1], (5, 3, 4)).copy(),
+    ):
         t = torch.from_numpy(view)
         assert tuple(t.shape) == view.shape
         assert t.tolist() == view.tolist()
         assert [s * 8 for s in t.stride()] == list(view.strides)
 
 
-@pytest.mark.parametrize("a", [np.array(2.5), np.zeros(0), np.zeros((2, 0, 3)), np.zeros((1, 1))], ids=str)
+@pytest.mark.parametrize(
+    "a", [np.array(2.5), np.zeros(0), np.zeros((2, 0, 3)), np.zeros((1, 1))], ids=str
+)
 def test_from_numpy_of_small_arrays(a):
     assert torch.from_numpy(a).tolist() == a.tolist()
     assert tuple(torch.from_numpy(a).shape) == a.shape
@@ -111,7 +119,13 @@ def test_e5_read_only_arrays_stay_read_only():
     a = np.zeros(3)
     a.setflags(write=False)
     t = torch.from_numpy(a)
-    for write in (lambda: t.add_(1), lambda: t.__setitem__(0, 1), lambda: t[1:].fill_(2), lambda: torch.add(t, 1, out=t), lambda: t.detach().zero_()):
+    for write in (
+        lambda: t.add_(1),
+        lambda: t.__setitem__(0, 1),
+        lambda: t[1:].fill_(2),
+        lambda: torch.add(t, 1, out=t),
+        lambda: t.detach().zero_(),
+    ):
         with pytest.raises(RuntimeError, match="read-only"):
             write()
     assert a.tolist() == [0.0] * 3
@@ -160,7 +174,7 @@ def test_numpy_of_what_requires_grad():
 
 
 def test_numpy_of_bfloat16():
-    with pytest.raises(TypeError, match="(?i)bfloat16"):
+    with pytest.raises(TypeError, match=r"(?i)bfloat16"):
         torch.ones(2, dtype=torch.bfloat16).numpy()
 
 
@@ -180,7 +194,7 @@ def test_array_protocol_of_numpy_2():
     assert np.shares_memory(np.asarray(t, copy=False), t.numpy())
     assert not np.shares_memory(np.asarray(t, copy=True), t.numpy())
     assert t.__array__(dtype="float64").dtype == np.float64
-    with pytest.raises(ValueError, match="(?i)copy"):
+    with pytest.raises(ValueError, match=r"(?i)copy"):
         np.asarray(t, dtype="float64", copy=False)
 
 
@@ -194,7 +208,9 @@ def test_e1_an_array_on_the_left(op):
     x = torch.tensor(b, requires_grad=True)
     result = eval(f"a {op} x", {"a": a, "x": x})
     assert isinstance(result, torch.Tensor)
-    np.testing.assert_allclose(result.detach().numpy(), eval(f"a {op} b", {"a": a, "b": b}), rtol=1e-14)
+    np.testing.assert_allclose(
+        result.detach().numpy(), eval(f"a {op} b", {"a": a, "b": b}), rtol=1e-14
+    )
     if op not in "<==":
         result.sum().backward()
         assert x.grad is not None
@@ -216,7 +232,13 @@ def test_an_array_on_the_right():
 
 def test_e2_numpy_numbers():
     x = torch.ones(3, requires_grad=True)
-    for y in (np.float64(2) * x, x * np.float64(2), np.float32(2) * x, x * np.int64(2), np.int32(2) * x):
+    for y in (
+        np.float64(2) * x,
+        x * np.float64(2),
+        np.float32(2) * x,
+        x * np.int64(2),
+        np.int32(2) * x,
+    ):
         assert isinstance(y, torch.Tensor)
         assert y.requires_grad
         assert y.tolist() == [2.0] * 3
@@ -233,9 +255,16 @@ def test_e3_assignment_of_arrays():
 
 
 def test_numpy_is_imported_only_when_needed(isolated):
-    code = """
+    code = '''
 import subprocess, sys
-body = "import sys, wengert as t; (t.ones(3) * 2).sum().item(); repr(t.ones(2)); assert 'numpy' not in sys.modules; t.ones(2).numpy(); assert 'numpy' in sys.modules"
-result = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True).stderr
+body = """
+import sys, wengert as t
+(t.ones(3) * 2).sum().item()
+repr(t.ones(2))
+assert "numpy" not in sys.modules
+t.ones(2).numpy()
+assert "numpy" in sys.modules
 """
+result = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True).stderr
+'''
     assert isolated.value(code) == ""

@@ -1,16 +1,15 @@
 """Printed text is PyTorch's to the character: each case was printed by it, see `golden/print.json`.
 
-A case has `expr` (Python over `torch`), `options` (for `set_printoptions`) and `expected`.
+A case has `expr` (Python over `torch`), `options` (of `set_printoptions`), `default_dtype`, `text`.
 """
 
 import re
 
 import pytest
 import wengert as torch
-from support import GOLDEN, golden
+from support import golden
 
-CASES = golden("print.json") if (GOLDEN / "print.json").exists() else []
-CASES = CASES["cases"] if isinstance(CASES, dict) else CASES
+CASES = golden("print.json")["cases"]
 
 
 def test_there_are_enough_cases():
@@ -18,19 +17,20 @@ def test_there_are_enough_cases():
 
 
 @pytest.fixture
-def default_options():
+def _default_options():
     yield
     torch.set_printoptions(profile="default")
+    torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.usefixtures("default_options")
+@pytest.mark.usefixtures("_default_options")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["expr"][:60])
 def test_text(case):
-    t = eval(case["expr"], {"torch": torch, "nan": float("nan"), "inf": float("inf")})
     torch.set_printoptions(profile="default")
-    torch.set_printoptions(**(case.get("options") or {}))
-    assert repr(t) == case["expected"]
-    assert str(t) == case["expected"]
+    torch.set_printoptions(**case["options"])
+    torch.set_default_dtype(getattr(torch, case["default_dtype"]))
+    tensor = eval(case["expr"], {"torch": torch})
+    assert repr(tensor) == str(tensor) == case["text"]
 
 
 def test_format_and_names():
@@ -41,7 +41,10 @@ def test_format_and_names():
     assert str(torch.float32) == repr(torch.float32) == "torch.float32"
     assert repr(torch.ones(2, 3).shape) == "torch.Size([2, 3])"
     assert str(t.device) == "cpu"
-    assert re.fullmatch(r"<AddBackward0 object at 0x[0-9a-f]+>", f"{(torch.ones(1, requires_grad=True) + 1).grad_fn}")
+    assert re.fullmatch(
+        r"<AddBackward0 object at 0x[0-9a-f]+>",
+        f"{(torch.ones(1, requires_grad=True) + 1).grad_fn}",
+    )
 
 
 def test_printing_records_nothing():

@@ -15,7 +15,9 @@ def computed():
     return promotion_cases.tables()
 
 
-@pytest.mark.parametrize(("section", "name"), [(s, name) for s, table in SECTIONS.items() for name in table])
+@pytest.mark.parametrize(
+    ("section", "name"), [(s, name) for s, table in SECTIONS.items() for name in table]
+)
 def test_element_types(computed, section, name):
     expected = [row.split() for row in SECTIONS[section][name]]
     wrong = {

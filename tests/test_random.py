@@ -1,4 +1,4 @@
-"""Random numbers are PyTorch's, bit for bit: against values recorded from it, and by their rules."""
+"""Random numbers are PyTorch's, bit for bit: against values recorded from it, and by rule."""
 
 import base64
 import hashlib
@@ -17,7 +17,10 @@ def check(actual, expected):
     assert list(actual.shape) == expected["shape"]
     values = to_array(actual)
     if "sha256" in expected:
-        assert hashlib.sha256(np.array(values, "float64", order="C").tobytes()).hexdigest() == expected["sha256"]
+        assert (
+            hashlib.sha256(np.array(values, "float64", order="C").tobytes()).hexdigest()
+            == expected["sha256"]
+        )
     else:
         assert values.tolist() == expected["values"]
 
@@ -102,7 +105,7 @@ def test_filling_cuts_the_history():
 
 
 def test_statistics_are_right():
-    """Not a proof of quality, but a guard against a shifted or scaled stream of the right values."""
+    """No proof of quality, but a guard against a shifted or scaled stream of the right values."""
     n = torch.randn(100_000, dtype=torch.float64)
     assert abs(float(n.mean())) < 0.02
     assert abs(float(n.var()) - 1) < 0.02

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row is a line
 """The table of bad inputs: what must happen where other libraries crash, hang or give wrong results.
 
 One case per row of the project's table, by its number, each in a process of its own with a time
@@ -41,7 +42,7 @@ class Shrinking:
         values.clear()
         import gc; gc.collect()
         return 1.0
-values = [Shrinking() for _ in range(1000)]
+values = [1.0] + [Shrinking() for _ in range(1000)]
 """
 NESTED = "x = []\nfor _ in range(100_000):\n    x = [x]\n"
 READ_ONLY = "a = np.zeros(4, 'u1'); a.setflags(write=False); t = torch.from_numpy(a)"
@@ -67,7 +68,7 @@ CASES = [
     Case("A9", "torch.arange(0, 1e20)", "RuntimeError", "1e\\+?20|10{20}|count|size"),
     Case("A14", NESTED + "torch.tensor(x)", "ValueError", "dim|nest|deep"),
     Case("A15", "x = []\nx.append(x)\ntorch.tensor(x)", "ValueError", "dim|nest|deep"),
-    Case("A16", SHRINKING + "torch.tensor(values)", "RuntimeError", "changed"),
+    Case("A16", SHRINKING + "torch.tensor(values, dtype=torch.float32)", "RuntimeError|TypeError", "changed|Shrinking"),
     Case("A17", LYING + "torch.tensor(Lying(2**40))", "MemoryError|ValueError|TypeError", "", memory=16 * GIGABYTE),
     Case("A18", "torch.ones([1] * 65)", "RuntimeError|ValueError", "64"),
     Case("A18 at the limit", "result = torch.ones([1] * 64).sum().item()", result=1.0),
@@ -76,7 +77,7 @@ CASES = [
     Case("A20", "torch.full((3,), 300, dtype=torch.uint8)", "RuntimeError", "300|uint8"),
     # B: indexing
     Case("B1", "torch.ones(3)[10]", "IndexError", "10.*0.*3"),
-    Case("B1 huge", "torch.ones(3)[2**63]", "IndexError|OverflowError|TypeError|RuntimeError"),
+    Case("B1 huge", "torch.ones(3)[2**63]", "IndexError|OverflowError|ValueError"),
     Case("B1 huge slice", "result = torch.ones(3)[-2**70:2**70].tolist()", result=[1.0, 1.0, 1.0]),
     Case("B3", "torch.ones(3)['a']", "IndexError"),
     Case("B4", "result = torch.arange(3)[::-1].tolist()", result=[2, 1, 0]),
@@ -115,9 +116,10 @@ def nest(g):
     global depth
     depth += 1
     if depth < 200:
-        y = x * 2
-        y.register_hook(nest)
-        y.sum().backward()
+        with torch.enable_grad():
+            y = x * 2
+            y.register_hook(nest)
+            y.sum().backward()
 y = x * 2
 y.register_hook(nest)
 y.sum().backward()
@@ -229,11 +231,11 @@ HOSTILE = {
     "too many arguments": ("", "torch.exp(torch.ones(1), 1, 2)", "TypeError"),
     "no argument": ("", "torch.exp()", "TypeError"),
     "another class as self": ("", "torch.Tensor.exp(3)", "TypeError"),
-    "argument given twice": ("", "torch.add(torch.ones(1), 1, other=2)", "TypeError"),
+    "argument given twice": ("", "torch.mul(torch.ones(1), 1, other=2)", "TypeError"),
     "dtype that is text": ("", "torch.zeros(3, dtype='float32')", "TypeError"),
     "number that is text": ("", "torch.ones(3) + 'a'", "TypeError"),
     "hook that is no function": ("x = torch.ones(1, requires_grad=True)\n", "(x * 2).register_hook(3).x\n(x * 2).sum().backward()", "TypeError|AttributeError"),
-    "dim that is huge": ("", "torch.ones(3).sum(2**70)", "TypeError|OverflowError|RuntimeError|IndexError"),
+    "dim that is huge": ("", "torch.ones(3).sum(2**70)", "TypeError|OverflowError|ValueError|IndexError"),
     "size that is huge": ("", "torch.ones(3).expand(2**62, 3).contiguous()", "OverflowError|MemoryError|RuntimeError"),
     "product that is huge": ("", "torch.ones(2**20, 1).expand(2**20, 2**40) @ torch.ones(2**40)", "RuntimeError|MemoryError|OverflowError"),
     "steps without end": ("", "torch.linspace(0, 1, 2**62)", "RuntimeError|MemoryError|OverflowError"),

@@ -47,7 +47,7 @@ def test_transposes():
     assert t234.mT.shape == (2, 4, 3)
     assert_same(t234.mT, t234.transpose(-1, -2))
     with pytest.raises(RuntimeError):
-        torch.ones(3).mT
+        _ = torch.ones(3).mT
 
 
 def test_device():
@@ -57,7 +57,11 @@ def test_device():
     assert t234.to("cpu") is t234
     assert torch.ones(2, device="cpu").device == t234.device
     assert not t234.is_cuda
-    for call in (lambda: t234.to("cuda"), lambda: torch.ones(2, device="cuda"), lambda: t234.to("nonsense")):
+    for call in (
+        lambda: t234.to("cuda"),
+        lambda: torch.ones(2, device="cuda"),
+        lambda: t234.to("nonsense"),
+    ):
         with pytest.raises((RuntimeError, AssertionError)):
             call()
 
@@ -79,7 +83,8 @@ def test_dtype():
 # ------------------------------------------------------------------------------- conversions
 
 METHODS = {
-    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16", "long": "int64", "int": "int32",
+    "float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16",
+        "long": "int64", "int": "int32",
     "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool",
 }  # fmt: skip
 
@@ -152,8 +157,10 @@ def test_tensor_of_a_tensor_is_a_copy():
 # -------------------------------------------------------------------------------- protocols
 
 OPERATORS = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod,
-    "**": operator.pow, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+        "//": operator.floordiv, "%": operator.mod,
+    "**": operator.pow, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+        "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 
 
@@ -219,7 +226,7 @@ def test_truth():
     assert torch.tensor(1)
     assert not torch.tensor([0.0])
     for ambiguous in (torch.ones(2), torch.ones(0)):
-        with pytest.raises(RuntimeError, match="(?i)boolean|bool|ambiguous"):
+        with pytest.raises(RuntimeError, match=r"(?i)boolean|bool|ambiguous"):
             bool(ambiguous)
 
 
@@ -231,7 +238,11 @@ def test_numbers():
     assert [10, 20, 30][torch.tensor(1)] == 20
     assert list(range(torch.tensor(2))) == [0, 1]
     assert math.sqrt(torch.tensor(4.0)) == 2.0
-    for bad in (lambda: operator.index(torch.tensor(1.5)), lambda: operator.index(torch.ones(2, dtype=torch.int64)), lambda: float(torch.ones(2))):
+    for bad in (
+        lambda: operator.index(torch.tensor(1.5)),
+        lambda: operator.index(torch.ones(2, dtype=torch.int64)),
+        lambda: float(torch.ones(2)),
+    ):
         with pytest.raises((TypeError, RuntimeError, ValueError)):
             bad()
 
@@ -243,7 +254,9 @@ def test_e4_numbers_of_what_requires_grad_warn():
         assert float(x * 2) == 4.0
         assert math.sin(x * 0) == 0.0
     assert caught
-    assert all(issubclass(w.category, UserWarning) and "requires_grad" in str(w.message) for w in caught)
+    assert all(
+        issubclass(w.category, UserWarning) and "requires_grad" in str(w.message) for w in caught
+    )
 
 
 def test_hash_is_identity():
@@ -296,7 +309,11 @@ def test_constructors_of_the_same_kind():
     assert x.new_zeros(3).dtype == torch.float64
     assert torch.zeros_like(x, dtype=torch.int32).dtype == torch.int32
     assert torch.ones_like(x, requires_grad=True).requires_grad
-    assert torch.empty(2, 3).shape == torch.empty((2, 3)).shape == torch.empty(torch.Size([2, 3])).shape
+    assert (
+        torch.empty(2, 3).shape
+        == torch.empty((2, 3)).shape
+        == torch.empty(torch.Size([2, 3])).shape
+    )
 
 
 def test_memory_statistics():

@@ -1,4 +1,4 @@
-"""Writes promotion.json: the element types PyTorch gives, over all pairs of types and all kinds of operand.
+"""Writes promotion.json: element types PyTorch gives, over all pairs of types and kinds of operand.
 
     python tests/golden/make_promotion_golden.py        (with PyTorch installed)
 

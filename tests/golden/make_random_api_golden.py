@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a row is a line
 """Writes random_api.json: what PyTorch's random functions give, through the Python API.
 
     python tests/golden/make_random_api_golden.py        (with PyTorch on a non-Intel machine with AVX2)
@@ -64,7 +65,9 @@ def describe(t):
     values = t.detach().to(torch.float64).numpy() if t.dtype.is_floating_point else t.numpy()
     answer = {"dtype": str(t.dtype).rpartition(".")[2], "shape": list(t.shape)}
     if values.size > 40:
-        return answer | {"sha256": hashlib.sha256(np.array(values, "float64", order="C").tobytes()).hexdigest()}
+        return answer | {
+            "sha256": hashlib.sha256(np.array(values, "float64", order="C").tobytes()).hexdigest()
+        }
     return answer | {"values": values.tolist()}
 
 
