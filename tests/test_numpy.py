@@ -66,6 +66,7 @@ def test_as_tensor_shares_and_tensor_copies():
     assert torch.as_tensor([1, 2.5]).tolist() == [1.0, 2.5]
 
 
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list:UserWarning")
 def test_tensor_of_numpy_values():
     assert torch.tensor(np.float32(1.5)).dtype == torch.float32
     assert torch.tensor(np.int16(3)).dtype == torch.int16
