@@ -71,6 +71,9 @@ const BLOCK: usize = 2048;
 /// Bytes of accumulators, and of a tile that blocks are gathered into.
 const BUFFER: usize = 16 * 1024;
 
+/// Accumulators per block of sums and products.
+const LANES: usize = 32;
+
 /// Columns from which memory order decides for working on several columns at once.
 const STRIP: usize = 16;
 
@@ -422,7 +425,12 @@ impl Plan {
             along.push(Axis { len: 1, step: size });
         }
         let inner = along[along.len() - 1].step.unsigned_abs();
-        let columnwise = last.len >= STRIP && last.step != 0 && last.step.unsigned_abs() < inner;
+        let side_by_side = last.step.unsigned_abs() < inner;
+        let dense = last.step == size && inner == last.len * size as usize;
+        // Few elements are taken across, too: a tree of a handful is mostly calls.
+        let few = along.len() == 1 && along[0].len <= LANES;
+        let columnwise = last.step != 0
+            && if last.len >= STRIP { side_by_side || few } else { dense && last.len > 1 };
         let len = along.iter().map(|a| a.len).product::<usize>();
         Some(Plan {
             routine,
