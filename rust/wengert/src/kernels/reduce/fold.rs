@@ -140,6 +140,8 @@ struct Folded<F>(PhantomData<F>);
 impl<F: Fold> Method for Folded<F> {
     type Elem = F::Elem;
     type State = F::Elem;
+    /// Sums of integers wrap, and the best of equals are equal: only floats are particular.
+    const ANY_ORDER: bool = F::Elem::DTYPE.is_integral();
     const SCRATCH: usize = LANES * size_of::<F::Elem>();
 
     fn empty() -> F::Elem {
@@ -156,6 +158,7 @@ impl<F: Fold> Method for Folded<F> {
         let (chunks, rest) = x.as_chunks::<LANES>();
         let Some((first, chunks)) = chunks.split_first() else {
             let mut lanes = [x[0]; LANES];
+            #[allow(clippy::manual_memcpy)] // Not inlined here, see above.
             for j in 0..rest.len() {
                 lanes[j] = rest[j];
             }
