@@ -8,16 +8,24 @@
 //! |---|---|
 //! | [`ops`] | what an operation means: forward, gradient, signature, documentation |
 //! | [`graph`] | the tape: arena, recording, backward |
-//! | [`random`], [`format`] | generator streams; printing |
+//! | [`random`], [`mod@format`] | generator streams; printing |
 //! | [`kernels`] | loops over memory: no tensor, no graph |
+//! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
 
+pub mod alloc;
 pub mod dtype;
 pub mod error;
 pub mod format;
+pub mod graph;
 pub mod kernels;
+pub mod layout;
+pub mod ops;
 pub mod random;
+pub mod storage;
+pub mod tensor;
 
 pub use dtype::{DType, Scalar};
 pub use error::{Error, Kind, Result};
+pub use tensor::Tensor;

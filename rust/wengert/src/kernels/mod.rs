@@ -2,11 +2,13 @@
 
 pub mod cast;
 pub mod engine;
+pub mod gemm;
 pub mod isa;
 pub mod math;
 pub mod reduce;
 pub mod rows;
 pub mod scan;
+pub mod softmax;
 pub mod threads;
 
 #[cfg(test)]

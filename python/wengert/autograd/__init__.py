@@ -1,0 +1,21 @@
+"""Differentiation by request, gradient modes, and checks of gradients.
+
+`backward` and `grad` walk the recorded graph, `no_grad` and its kin say what is recorded, and
+`gradcheck` and `gradgradcheck` compare gradients with finite differences.
+"""
+
+from wengert._core import backward, grad
+
+from .grad_mode import enable_grad, no_grad, set_grad_enabled
+from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+
+__all__ = [
+    "GradcheckError",
+    "backward",
+    "enable_grad",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "no_grad",
+    "set_grad_enabled",
+]

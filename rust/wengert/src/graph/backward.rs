@@ -1,0 +1,571 @@
+//! The scheduler: from gradients of the outputs to gradients of the leaves.
+//!
+//! 1. **Discover.** A work list from the roots counts, for each reachable node, how many
+//!    gradients it must wait for. Nodes are numbered in the order they are found; the number is
+//!    kept in a scratch word of the node's slot, stamped with this pass's own id, so that nothing
+//!    is hashed. A slot that another thread's pass has stamped falls back to a map.
+//! 2. **Run.** Of the nodes that wait for nothing, the newest runs next (largest sequence number;
+//!    accumulators of leaves first). For one thread that is the exact reverse of the forward
+//!    order. Contributions to one gradient are added in the order in which they arrive, which
+//!    therefore depends on the graph alone.
+//! 3. **Commit.** Leaves get their gradients only after every rule has succeeded, so that a
+//!    failing backward changes no `.grad`.
+//!
+//! The first contribution to a gradient is borrowed, the second allocates the sum, later ones are
+//! added in place: the scheduler owns the accumulator if nobody else holds it.
+//!
+//! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
+
+use super::arena::NodeRef;
+use super::mode::{GradMode, is_grad_enabled};
+use super::node::{
+    ACCUMULATOR_SEQ, Context, Edge, Gradients, Node, Op, OutputMeta, State, freed_error,
+};
+use crate::ops;
+use crate::tensor::{Tensor, WeakTensor};
+use crate::{Error, Kind, Result, bail};
+use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
+use std::collections::{BinaryHeap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How a backward pass is to run.
+#[derive(Clone, Copy, Default)]
+pub struct Backward {
+    /// Keep saved tensors, so that the graph can be walked again.
+    pub retain_graph: bool,
+    /// Record the pass itself, for derivatives of the gradients.
+    pub create_graph: bool,
+}
+
+/// Accumulates the gradients of `roots` into the leaves they were computed from, or, with
+/// `inputs`, into those tensors only.
+///
+/// `gradients[i]` is the vector of the vector-Jacobian product for `roots[i]`; it may be left
+/// out for a root with one element, where it is 1.
+///
+/// ```
+/// use wengert::{Tensor, graph};
+/// let x = Tensor::from_slice(&[3.0f64], &[1]).unwrap();
+/// x.set_requires_grad(true).unwrap();
+/// let y = &x * &x;
+/// graph::backward(&[y], &[None], None, Default::default()).unwrap();
+/// assert_eq!(x.grad().unwrap().to_vec::<f64>().unwrap(), [6.0]);
+/// ```
+pub fn backward(
+    roots: &[Tensor],
+    gradients: &[Option<Tensor>],
+    inputs: Option<&[Tensor]>,
+    options: Backward,
+) -> Result<()> {
+    let mut pass = Pass::new(options);
+    let seeds = pass.seed(roots, gradients)?;
+    if let Some(inputs) = inputs {
+        for input in inputs {
+            input.retain_grad()?;
+        }
+        pass.restrict(inputs)?;
+    }
+    pass.accumulate = true;
+    pass.run(seeds)?;
+    pass.commit()
+}
+
+/// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`. An entry is
+/// `None` if the outputs do not depend on that input.
+pub fn grad(
+    outputs: &[Tensor],
+    grad_outputs: &[Option<Tensor>],
+    inputs: &[Tensor],
+    options: Backward,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut pass = Pass::new(options);
+    let seeds = pass.seed(outputs, grad_outputs)?;
+    pass.restrict(inputs)?;
+    pass.run(seeds)?;
+    Ok(std::mem::take(&mut pass.captured))
+}
+
+static INTERRUPT: OnceLock<fn() -> Result<()>> = OnceLock::new();
+
+/// Installs a check that long passes make now and then; an error stops them (Ctrl-C).
+pub fn set_interrupt_check(check: fn() -> Result<()>) {
+    // A second call would be by a second embedding; the first one keeps working.
+    let _ = INTERRUPT.set(check);
+}
+
+const INTERRUPT_EVERY: u32 = 1024;
+
+/// One gradient slot per output of a node.
+type Buffers = SmallVec<[Option<Tensor>; 1]>;
+
+struct Visit {
+    node: NodeRef,
+    /// How many gradients are still to come.
+    waiting: u32,
+    /// Whether anything that was asked for lies behind this node.
+    needed: bool,
+    buffers: Buffers,
+}
+
+struct Pass {
+    options: Backward,
+    id: u32,
+    visits: Vec<Visit>,
+    elsewhere: HashMap<usize, u32>,
+    /// (visit, output, position in `captured`).
+    wanted: Vec<(Edge, usize)>,
+    restricted: bool,
+    accumulate: bool,
+    captured: Vec<Option<Tensor>>,
+    leaves: Vec<(Tensor, Tensor)>,
+    retained: Vec<(WeakTensor, Tensor)>,
+}
+
+static PASSES: AtomicU32 = AtomicU32::new(1);
+
+impl Pass {
+    fn new(options: Backward) -> Pass {
+        Pass {
+            options,
+            id: PASSES.fetch_add(1, Ordering::Relaxed).max(1),
+            visits: Vec::new(),
+            elsewhere: HashMap::new(),
+            wanted: Vec::new(),
+            restricted: false,
+            accumulate: false,
+            captured: Vec::new(),
+            leaves: Vec::new(),
+            retained: Vec::new(),
+        }
+    }
+
+    /// Checks the roots and pairs them with their gradients.
+    fn seed(&self, roots: &[Tensor], gradients: &[Option<Tensor>]) -> Result<Vec<(Edge, Tensor)>> {
+        let mut seeds = Vec::with_capacity(roots.len());
+        for (i, root) in roots.iter().enumerate() {
+            let gradient = match gradients.get(i).cloned().flatten() {
+                Some(g) => {
+                    if g.shape() != root.shape() {
+                        bail!(
+                            Shape,
+                            "",
+                            "Mismatch in shape: grad_output[{i}] has a shape of torch.Size({:?}) and \
+                             output[{i}] has a shape of torch.Size({:?}).",
+                            g.shape(),
+                            root.shape()
+                        );
+                    }
+                    Some(g)
+                }
+                None => None,
+            };
+            let Some(edge) = root.edge()? else {
+                bail!(
+                    Grad,
+                    "",
+                    "element {i} of tensors does not require grad and does not have a grad_fn"
+                );
+            };
+            let gradient = match gradient {
+                Some(g) if g.dtype() == root.dtype() => g,
+                Some(g) => ops::cast::to_dtype(&g, root.dtype())?,
+                None if root.numel() == 1 => Tensor::full(root.shape(), 1.0, root.dtype())?,
+                None => bail!(
+                    Grad,
+                    "",
+                    "grad can be implicitly created only for scalar outputs; this one has shape {}: \
+                     reduce it first, for example with .sum(), or pass gradient=",
+                    crate::layout::ShapeText(root.shape())
+                ),
+            };
+            seeds.push((edge, gradient));
+        }
+        Ok(seeds)
+    }
+
+    /// Only the gradients of these tensors are wanted.
+    fn restrict(&mut self, inputs: &[Tensor]) -> Result<()> {
+        self.restricted = true;
+        for (i, input) in inputs.iter().enumerate() {
+            let Some(edge) = input.edge()? else {
+                bail!(Grad, "", "One of the differentiated Tensors does not require grad");
+            };
+            self.wanted.push((edge, i));
+            self.captured.push(None);
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, index: u32) -> u64 {
+        (self.id as u64) << 32 | index as u64
+    }
+
+    /// The number of a node in this pass, if it has one.
+    fn find(&self, node: &NodeRef) -> Option<u32> {
+        let word = node.slot().scratch.load(Ordering::Relaxed);
+        if word >> 32 == self.id as u64 {
+            return Some(word as u32);
+        }
+        if self.elsewhere.is_empty() { None } else { self.elsewhere.get(&node.address()).copied() }
+    }
+
+    /// The number of a node, which is given one if it has none; and whether it is new.
+    fn visit(&mut self, node: &NodeRef) -> (u32, bool) {
+        if let Some(index) = self.find(node) {
+            return (index, false);
+        }
+        let index = self.visits.len() as u32;
+        let stamp = self.stamp(index);
+        let free =
+            node.slot().scratch.compare_exchange(0, stamp, Ordering::Relaxed, Ordering::Relaxed);
+        if free.is_err() {
+            self.elsewhere.insert(node.address(), index);
+        }
+        self.visits.push(Visit {
+            node: node.clone(),
+            waiting: 0,
+            needed: true,
+            buffers: smallvec![None; node.outputs().len()],
+        });
+        (index, true)
+    }
+
+    /// Numbers every node behind the roots and counts what each waits for.
+    fn discover(&mut self, seeds: &[(Edge, Tensor)]) {
+        for (edge, _) in seeds {
+            self.visit(&edge.node);
+        }
+        let mut next = 0;
+        while next < self.visits.len() {
+            let node = self.visits[next].node.clone();
+            for edge in node.edges().iter().flatten() {
+                let (index, _) = self.visit(&edge.node);
+                self.visits[index as usize].waiting += 1;
+            }
+            next += 1;
+        }
+    }
+
+    /// Marks what lies on a path to a wanted tensor. Inputs are older than what they feed, so one
+    /// sweep from old to new suffices.
+    fn mark_needed(&mut self) {
+        if !self.restricted {
+            return;
+        }
+        for visit in &mut self.visits {
+            visit.needed = false;
+        }
+        for (edge, _) in &self.wanted {
+            if let Some(i) = self.find(&edge.node) {
+                self.visits[i as usize].needed = true;
+            }
+        }
+        let mut order: Vec<u32> = (0..self.visits.len() as u32).collect();
+        order.sort_unstable_by_key(|&i| self.visits[i as usize].node.seq);
+        for i in order {
+            let node = self.visits[i as usize].node.clone();
+            let reaches =
+                node.edges().iter().flatten().any(|edge| {
+                    self.find(&edge.node).is_some_and(|j| self.visits[j as usize].needed)
+                });
+            self.visits[i as usize].needed |= reaches;
+        }
+    }
+
+    fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
+        self.discover(&seeds);
+        self.mark_needed();
+        let _mode = GradMode::new(self.options.create_graph);
+        for (edge, gradient) in seeds {
+            let index = self.find(&edge.node).expect("roots were visited");
+            self.add(index, edge.output, gradient)?;
+        }
+        let mut ready: BinaryHeap<(u64, u32)> = BinaryHeap::new();
+        for (i, visit) in self.visits.iter().enumerate() {
+            if visit.waiting == 0 {
+                ready.push((visit.node.seq, i as u32));
+            }
+        }
+        let mut steps = 0u32;
+        while let Some((_, index)) = ready.pop() {
+            steps = steps.wrapping_add(1);
+            if steps % INTERRUPT_EVERY == 0
+                && let Some(check) = INTERRUPT.get()
+            {
+                check()?;
+            }
+            let node = self.visits[index as usize].node.clone();
+            let gradients = self.step(index, &node)?;
+            for (k, edge) in node.edges().iter().enumerate() {
+                let Some(edge) = edge else { continue };
+                let target = self.find(&edge.node).expect("inputs were visited");
+                if let Some(gradient) = gradients.get(k).cloned().flatten()
+                    && self.visits[target as usize].needed
+                {
+                    let meta = &edge.node.outputs()[edge.output as usize];
+                    let gradient = conform(gradient, meta, &node, k)?;
+                    self.add(target, edge.output, gradient)?;
+                }
+                let visit = &mut self.visits[target as usize];
+                visit.waiting -= 1;
+                if visit.waiting == 0 {
+                    ready.push((visit.node.seq, target));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a contribution to a gradient slot.
+    fn add(&mut self, index: u32, output: u32, gradient: Tensor) -> Result<()> {
+        let slot = &mut self.visits[index as usize].buffers[output as usize];
+        *slot = Some(match slot.take() {
+            None => gradient,
+            Some(sum) => accumulate(sum, &gradient)?,
+        });
+        Ok(())
+    }
+
+    /// Runs one node: its hooks, what is wanted of it, and its rule.
+    fn step(&mut self, index: u32, node: &NodeRef) -> Result<Gradients> {
+        let visit = &mut self.visits[index as usize];
+        let mut buffers = std::mem::take(&mut visit.buffers);
+        let needed = visit.needed;
+        if !needed {
+            return Ok(smallvec![None; node.edges().len()]);
+        }
+        if let Some(leaf) = node.op.leaf() {
+            if let Some(gradient) = buffers[0].take() {
+                self.reach_leaf(node, leaf, gradient)?;
+            }
+            return Ok(Gradients::new());
+        }
+        self.run_hooks(node, &mut buffers)?;
+        let mut beyond = !self.restricted;
+        if self.restricted {
+            for (edge, at) in &self.wanted {
+                if edge.node == *node {
+                    self.captured[*at] = buffers[edge.output as usize].clone();
+                }
+            }
+            beyond = node
+                .edges()
+                .iter()
+                .flatten()
+                .any(|e| self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed));
+        }
+        if !beyond || buffers.iter().all(Option::is_none) {
+            return Ok(smallvec![None; node.edges().len()]);
+        }
+        let needs = node
+            .edges()
+            .iter()
+            .map(|e| {
+                e.as_ref().is_some_and(|e| {
+                    !self.restricted
+                        || self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed)
+                })
+            })
+            .collect();
+        let keep = self.options.retain_graph || self.options.create_graph;
+        let context = node.unpack(keep, needs)?;
+        apply(node, &context, &buffers)
+    }
+
+    fn reach_leaf(&mut self, node: &NodeRef, leaf: &Tensor, mut gradient: Tensor) -> Result<()> {
+        for hook in leaf.leaf_hooks() {
+            if let Some(replaced) = hook(&gradient)? {
+                gradient = checked_hook_result(replaced, &node.outputs()[0])?;
+            }
+        }
+        for (edge, at) in &self.wanted {
+            if edge.node == *node {
+                self.captured[*at] = Some(gradient.clone());
+            }
+        }
+        if self.accumulate {
+            self.leaves.push((leaf.clone(), gradient));
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&mut self, node: &NodeRef, buffers: &mut Buffers) -> Result<()> {
+        let (pre, retain) = {
+            let state = node.state.lock();
+            match &state.hooks {
+                None => return Ok(()),
+                Some(h) => (h.pre.clone(), h.retain.clone()),
+            }
+        };
+        for (_, output, hook) in pre {
+            let slot = &mut buffers[output as usize];
+            if let Some(gradient) = slot
+                && let Some(replaced) = hook(gradient)?
+            {
+                *slot = Some(checked_hook_result(replaced, &node.outputs()[output as usize])?);
+            }
+        }
+        for (output, tensor) in retain {
+            if let Some(gradient) = &buffers[output as usize] {
+                self.retained.push((tensor, gradient.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the gradients over. All that can fail is computed before the first is.
+    fn commit(&mut self) -> Result<()> {
+        let create_graph = self.options.create_graph;
+        let _mode = GradMode::new(create_graph);
+        let wanted: Vec<usize> = self.wanted.iter().map(|(e, _)| e.node.address()).collect();
+        let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
+        let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
+        let leaves = std::mem::take(&mut self.leaves);
+        let retained = std::mem::take(&mut self.retained);
+        let retained = retained.into_iter().filter_map(|(t, g)| Some((t.upgrade()?, g)));
+        for (tensor, gradient) in leaves.into_iter().chain(retained) {
+            if self.restricted {
+                let edge = tensor.edge_if_any();
+                if !edge.is_some_and(|e| wanted.contains(&e.node.address())) {
+                    continue;
+                }
+            }
+            match tensor.grad() {
+                None => {
+                    let owned = if create_graph { gradient } else { own(gradient)? };
+                    writes.push((tensor, owned));
+                }
+                Some(old) if create_graph || old.check_writable("add").is_err() => {
+                    writes.push((tensor, ops::add(&old, &gradient)?));
+                }
+                Some(old) => in_place.push((old, gradient)),
+            }
+        }
+        for (old, gradient) in in_place {
+            ops::add_assign(&old, &gradient)?;
+        }
+        for (tensor, gradient) in writes {
+            tensor.set_grad(Some(gradient));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        for (i, visit) in self.visits.iter().enumerate() {
+            let stamp = self.stamp(i as u32);
+            let scratch = &visit.node.slot().scratch;
+            let _ = scratch.compare_exchange(stamp, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.
+fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result<Gradients> {
+    match catch_unwind(AssertUnwindSafe(|| node.op.backward(context, gradients))) {
+        Ok(result) => result,
+        Err(payload) => match payload.downcast::<Error>() {
+            Ok(error) => Err(*error),
+            Err(other) => resume_unwind(other),
+        },
+    }
+}
+
+/// Sums and converts a gradient to what the input looks like.
+fn conform(gradient: Tensor, meta: &OutputMeta, node: &Node, index: usize) -> Result<Tensor> {
+    let mut gradient = gradient;
+    if !meta.has_shape(gradient.shape()) {
+        let shape = meta.shape();
+        if !ops::reduce::is_expandable(&shape, gradient.shape()) {
+            bail!(
+                Grad,
+                "",
+                "Function {} returned an invalid gradient at index {index} - got {:?} but expected \
+                 shape compatible with {:?}",
+                node.name(),
+                gradient.shape(),
+                &shape[..]
+            );
+        }
+        gradient = ops::reduce::sum_to_size(&gradient, &shape)?;
+    }
+    if gradient.dtype() != meta.dtype() {
+        gradient = ops::cast::to_dtype(&gradient, meta.dtype())?;
+    }
+    Ok(gradient)
+}
+
+fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result<Tensor> {
+    if !meta.has_shape(replaced.shape()) {
+        bail!(
+            Grad,
+            "",
+            "hook has changed the size of value: it got a gradient of shape {:?} and returned {:?}",
+            &meta.shape()[..],
+            replaced.shape()
+        );
+    }
+    if replaced.dtype() != meta.dtype() {
+        bail!(
+            Grad,
+            "",
+            "hook has changed the type of value: it got {} and returned {}",
+            meta.dtype(),
+            replaced.dtype()
+        );
+    }
+    Ok(replaced)
+}
+
+/// Adds to a gradient, in place where nobody else can see it.
+fn accumulate(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
+    if !is_grad_enabled() && sum.is_unique() && sum.is_contiguous() {
+        ops::add_assign(&sum, gradient)?;
+        return Ok(sum);
+    }
+    ops::add(&sum, gradient)
+}
+
+/// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.
+fn own(gradient: Tensor) -> Result<Tensor> {
+    if gradient.is_unique() && gradient.is_contiguous() {
+        return Ok(gradient);
+    }
+    let copy = Tensor::uninitialised("grad", gradient.shape(), gradient.dtype())?;
+    copy.copy_raw(&gradient);
+    Ok(copy)
+}
+
+/// The end of the line for a leaf: what arrives here goes into its `.grad`.
+pub(crate) struct AccumulateGrad(Tensor);
+
+impl AccumulateGrad {
+    pub(crate) fn node(leaf: &Tensor) -> Result<NodeRef> {
+        NodeRef::new(Node {
+            seq: ACCUMULATOR_SEQ,
+            op: Box::new(AccumulateGrad(leaf.clone())),
+            edges: SmallVec::new(),
+            outputs: smallvec![OutputMeta::of(leaf)],
+            state: Mutex::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
+        })
+    }
+}
+
+impl Op for AccumulateGrad {
+    fn name(&self) -> &'static str {
+        "AccumulateGrad"
+    }
+
+    /// The scheduler handles accumulators itself; a direct call has no graph to act on.
+    fn backward(&self, _: &Context, _: &[Option<Tensor>]) -> Result<Gradients> {
+        Err(Error::plain(Kind::Grad, freed_error().detail().to_owned()))
+    }
+
+    fn leaf(&self) -> Option<&Tensor> {
+        Some(&self.0)
+    }
+}

@@ -1,0 +1,71 @@
+//! From an operation's inputs and outputs to a node.
+
+use super::arena::NodeRef;
+use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use crate::Result;
+use crate::tensor::Tensor;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+/// What to save, each under the role by which the rule asks for it.
+pub type Saves<'a> = SmallVec<[(u8, &'a Tensor); 3]>;
+
+/// Whether an operation on these inputs is to be recorded.
+#[inline]
+pub fn recording(inputs: &[&Tensor]) -> bool {
+    super::is_grad_enabled() && inputs.iter().any(|t| t.requires_grad())
+}
+
+/// Makes `output` the result of `op` on `inputs`. The caller has checked [`recording`].
+pub fn record(
+    output: &Tensor,
+    inputs: &[&Tensor],
+    saves: &[(u8, &Tensor)],
+    op: Box<dyn Op>,
+) -> Result<()> {
+    record_many(&[output], inputs, saves, op)
+}
+
+/// Makes several tensors the results of one operation. Outputs that cannot carry a gradient
+/// (integers, truth values) stay without history.
+pub fn record_many(
+    outputs: &[&Tensor],
+    inputs: &[&Tensor],
+    saves: &[(u8, &Tensor)],
+    op: Box<dyn Op>,
+) -> Result<()> {
+    let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
+    for input in inputs {
+        edges.push(input.edge()?);
+    }
+    let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
+    for &(role, tensor) in saves {
+        let version = tensor.storage().version();
+        let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
+            Saved {
+                tensor: tensor.alias_with_edge(None),
+                version,
+                origin: Origin::Output(k as u16),
+                role,
+            }
+        } else {
+            let at = inputs.iter().position(|i| i.same(tensor));
+            let origin = at.map_or(Origin::Value, |i| Origin::Input(i as u16));
+            Saved { tensor: tensor.clone(), version, origin, role }
+        };
+        saved.push(entry);
+    }
+    let node = NodeRef::new(Node {
+        seq: next_seq(),
+        op,
+        edges,
+        outputs: outputs.iter().map(|t| OutputMeta::of(t)).collect(),
+        state: Mutex::new(State { saved, hooks: None, freed: false }),
+    })?;
+    for (k, output) in outputs.iter().enumerate() {
+        if output.dtype().is_floating() {
+            output.set_edge(Edge { node: node.clone(), output: k as u32 });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The macro that turns rows into operations.
+//!
+//! ```text
+//! pointwise_rows! {
+//!     /// Hyperbolic tangent.
+//!     tanh(x) -> y: "(input)", Float, ALL_FORMS {
+//!         float: math::tanh(x),
+//!     } "TanhBackward0" {
+//!         x saves(y): |g| tanh_backward(g, y)?,
+//!     }
+//! }
+//! ```
+//!
+//! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
+//! and an entry of `ROWS`. The gradient of an input sees what its clause `saves`, and nothing else:
+//! a rule that uses something it did not save does not compile. Only what the inputs that require
+//! grad need is kept.
+
+/// A gradient that a clause may give.
+pub trait IntoGradient {
+    /// `None` stands for zero.
+    fn into_gradient(self) -> Option<crate::Tensor>;
+}
+
+impl IntoGradient for crate::Tensor {
+    fn into_gradient(self) -> Option<crate::Tensor> {
+        Some(self)
+    }
+}
+
+impl IntoGradient for Option<crate::Tensor> {
+    fn into_gradient(self) -> Option<crate::Tensor> {
+        self
+    }
+}
+
+/// Stamps pointwise operations, see the [module](self).
+#[macro_export]
+macro_rules! pointwise_rows {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
+        $sig:literal, $promote:ident, $tags:expr $(, via $via:expr)? => {
+            $($class:ident: $body:expr),+ $(,)?
+        } $($node:literal {
+            $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
+        })?
+    )+) => {
+        $(
+            $(#[doc = $doc])+
+            #[allow(clippy::too_many_arguments)]
+            pub fn $name($($arg: &$crate::Tensor),+) -> $crate::Result<$crate::Tensor> {
+                $name::run([$($arg),+], $crate::ops::Dest::New)
+            }
+
+            #[allow(missing_docs, unused_imports)]
+            pub mod $name {
+                use super::*;
+                use $crate::graph::{Context, Gradients, Op, record};
+                use $crate::ops::pointwise::{Promote, Spec, apply};
+                use $crate::ops::macros::IntoGradient;
+
+                $crate::pointwise_rows! {
+                    @kernel [$($arg $(: $kind)?),+] [$($out)?] $($class: $body),+
+                }
+
+                pub static SPEC: Spec =
+                    Spec { name: stringify!($name), kernel: &KERNEL, promote: Promote::$promote };
+
+                #[allow(non_camel_case_types, dead_code)]
+                enum Role { $($arg,)+ $y }
+
+                const INPUTS: usize = $crate::pointwise_rows!(@count $($arg)+);
+
+                #[inline]
+                pub fn run(
+                    [$($arg),+]: [&$crate::Tensor; INPUTS],
+                    dest: $crate::ops::Dest,
+                ) -> $crate::Result<$crate::Tensor> {
+                    let inputs = [$($arg),+];
+                    let $y = apply(&SPEC, &inputs, dest)?;
+                    $(
+                        if record::recording(&inputs) && matches!(dest, $crate::ops::Dest::New) {
+                            #[allow(unused_mut)]
+                            let mut saves = $crate::graph::Saves::new();
+                            $( if $input.requires_grad() {
+                                $(
+                                    let role = Role::$save as u8;
+                                    if saves.iter().all(|(r, _)| *r != role) {
+                                        saves.push((role, $save.as_ref()));
+                                    }
+                                )*
+                            } )+
+                            struct Rule;
+                            impl Op for Rule {
+                                fn name(&self) -> &'static str {
+                                    $node
+                                }
+                                #[allow(unused_variables)]
+                                fn backward(
+                                    &self,
+                                    ctx: &Context,
+                                    grads: &[Option<$crate::Tensor>],
+                                ) -> $crate::Result<Gradients> {
+                                    let mut out: Gradients =
+                                        smallvec::smallvec![None; INPUTS];
+                                    let Some(grad) = &grads[0] else { return Ok(out) };
+                                    $( if ctx.needs(Role::$input as usize) {
+                                        $( let $save = ctx.saved(Role::$save as u8); )*
+                                        let $g = grad;
+                                        out[Role::$input as usize] = ($rule).into_gradient();
+                                    } )+
+                                    Ok(out)
+                                }
+                            }
+                            record::record(&$y, &inputs, &saves, Box::new(Rule))?;
+                        }
+                    )?
+                    Ok($y)
+                }
+            }
+        )+
+
+        /// This family's rows.
+        pub const ROWS: &[$crate::ops::Row] = &[$(
+            $crate::ops::Row {
+                name: stringify!($name),
+                signatures: &[$sig],
+                doc: &[$($doc),+],
+                tags: $tags,
+                call: $crate::pointwise_rows!(@call $name ($($arg)+) $($via)?),
+            }
+        ),+];
+    };
+
+    (@kernel [$($args:tt)+] [] $($rest:tt)+) => {
+        $crate::pointwise! { pub static KERNEL: ($($args)+) -> same { $($rest)+ } }
+    };
+    (@kernel [$($args:tt)+] [bool] $($rest:tt)+) => {
+        $crate::pointwise! { pub static KERNEL: ($($args)+) -> bool { $($rest)+ } }
+    };
+    (@count $a:ident) => { 1 };
+    (@count $a:ident $b:ident) => { 2 };
+    (@count $a:ident $b:ident $c:ident) => { 3 };
+    (@count $a:ident $b:ident $c:ident $d:ident) => { 4 };
+    (@call $name:ident ($($arg:ident)+) $via:expr) => { $crate::ops::Call::Into($via) };
+    (@call $name:ident ($a:ident)) => {
+        $crate::ops::Call::Into(|c, dest| $name::run([c.tensor(0)], dest))
+    };
+    (@call $name:ident ($a:ident $b:ident)) => {
+        $crate::ops::Call::Into(|c, dest| $name::run([c.tensor(0), c.tensor(1)], dest))
+    };
+    (@call $name:ident ($a:ident $b:ident $c:ident)) => {
+        $crate::ops::Call::Into(|c, dest| {
+            $name::run([c.tensor(0), c.tensor(1), c.tensor(2)], dest)
+        })
+    };
+    (@call $name:ident ($a:ident $b:ident $c:ident $d:ident)) => {
+        $crate::ops::Call::Into(|c, dest| {
+            $name::run([c.tensor(0), c.tensor(1), c.tensor(2), c.tensor(3)], dest)
+        })
+    };
+}

@@ -1,0 +1,264 @@
+//! From tensors to a pointwise kernel: types, shapes, destination.
+//!
+//! This is the one way from a tensor to [`engine::map`]. It is not generic over the operation, so
+//! that several hundred rows share one copy of it.
+
+use crate::dtype::{DType, ResultType};
+use crate::kernels::cast;
+use crate::kernels::engine::{self, Operand};
+use crate::kernels::rows::{Kernel, Kind};
+use crate::layout::{self, Dims, Layout, Strides};
+use crate::tensor::Tensor;
+use crate::{Error, Result, bail};
+use smallvec::SmallVec;
+
+const MAX_INPUTS: usize = 4;
+
+/// Where a result goes.
+#[derive(Clone, Copy)]
+pub enum Dest<'a> {
+    /// Into new memory.
+    New,
+    /// Into this tensor.
+    Into(&'a Tensor),
+}
+
+/// In which type a row computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Promote {
+    /// The common type of the operands.
+    Same,
+    /// The common type; the default floating type for integers.
+    Float,
+}
+
+/// What a row needs to run.
+pub struct Spec {
+    /// The operation's name, for messages.
+    pub name: &'static str,
+    /// Its formula.
+    pub kernel: &'static Kernel,
+    /// Its type rule.
+    pub promote: Promote,
+}
+
+/// The type the operands are converted to. Operands that are conditions do not take part.
+fn common_dtype(kernel: &Kernel, inputs: &[&Tensor]) -> DType {
+    let deciding = || inputs.iter().zip(kernel.inputs).filter(|(_, k)| **k == Kind::Same);
+    let first = deciding().next().map(|(t, _)| t.dtype());
+    if let Some(dtype) = first
+        && deciding().all(|(t, _)| t.dtype() == dtype && !t.is_wrapped_number())
+    {
+        return dtype;
+    }
+    let mut result = ResultType::default();
+    for (t, _) in deciding() {
+        if t.is_wrapped_number() {
+            result.scalar(t.item().unwrap_or(crate::Scalar::Int(0)));
+        } else {
+            result.tensor(t.dtype(), t.ndim());
+        }
+    }
+    result.finish()
+}
+
+/// The shape all inputs broadcast to, or `None` if they all have the first one's.
+fn common_shape(name: &'static str, inputs: &[&Tensor]) -> Result<Option<Dims>> {
+    let first = inputs[0].shape();
+    if inputs[1..].iter().all(|t| t.shape() == first) {
+        return Ok(None);
+    }
+    let mut shape: Dims = SmallVec::from_slice(first);
+    for t in &inputs[1..] {
+        shape = layout::broadcast(name, &shape, t.shape())?;
+    }
+    Ok(Some(shape))
+}
+
+/// Refuses a result that PyTorch would not store: a float into an integer tensor, for one.
+pub(crate) fn check_storable(result: DType, target: DType) -> Result<()> {
+    if result.can_cast(target) {
+        return Ok(());
+    }
+    bail!(
+        DType,
+        "",
+        "result type {} can't be cast to the desired output type {}",
+        result.scalar_type_name(),
+        target.scalar_type_name()
+    )
+}
+
+#[cold]
+pub(crate) fn resize_error(name: &'static str, out: &Tensor, wanted: &[usize]) -> Error {
+    Error::new(
+        crate::Kind::Shape,
+        name,
+        format!("out= has shape {:?}, but the result has shape {wanted:?}", out.shape()),
+    )
+}
+
+/// Row-major, unless the first operand of full shape is a dense permutation: then the result is
+/// laid out like it, as in PyTorch.
+fn result_layout(
+    name: &'static str,
+    shape: &[usize],
+    inputs: &[&Tensor],
+    dtype: DType,
+) -> Result<Layout> {
+    let dense = inputs.iter().find(|t| t.shape() == shape && t.ndim() > 1);
+    if let Some(t) = dense
+        && !t.is_contiguous()
+        && let Some(strides) = dense_permutation(t.layout())
+    {
+        layout::checked_numel(name, shape, dtype.size())?;
+        return Ok(Layout::strided(shape, &strides, 0));
+    }
+    Layout::contiguous(name, shape, dtype.size())
+}
+
+/// The strides of a gapless tensor with its axes in the order of the given layout's.
+fn dense_permutation(layout: &Layout) -> Option<Strides> {
+    let (shape, strides) = (layout.shape(), layout.strides());
+    if strides.iter().zip(shape).any(|(&s, &n)| s <= 0 && n > 1) {
+        return None;
+    }
+    let mut axes: SmallVec<[usize; 8]> = (0..shape.len()).collect();
+    axes.sort_by_key(|&d| std::cmp::Reverse(strides[d]));
+    let mut result: Strides = SmallVec::from_elem(0, shape.len());
+    let mut step = 1isize;
+    for &d in axes.iter().rev() {
+        result[d] = step;
+        step *= shape[d].max(1) as isize;
+    }
+    Some(result)
+}
+
+/// Applies a row's formula.
+///
+/// # Errors
+/// If shapes do not broadcast, if the formula means nothing for the common type, or if the
+/// destination has another shape or a type that cannot hold the result.
+pub fn apply(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> {
+    let kernel = spec.kernel;
+    let mut common = common_dtype(kernel, inputs);
+    if spec.promote == Promote::Float && !common.is_floating() {
+        common = crate::dtype::default_float();
+    }
+    let compute = common.compute();
+    if !kernel.supports(compute) {
+        return Err(unsupported(spec, common));
+    }
+    let broadcast = common_shape(spec.name, inputs)?;
+    let shape = broadcast.as_deref().unwrap_or_else(|| inputs[0].shape());
+    let result = match kernel.output {
+        Kind::Same => common,
+        Kind::Bool => DType::Bool,
+    };
+    let made;
+    let out = match dest {
+        Dest::New => {
+            let layout = if inputs.iter().all(|t| t.is_contiguous()) {
+                Layout::contiguous(spec.name, shape, result.size())?
+            } else {
+                result_layout(spec.name, shape, inputs, result)?
+            };
+            let storage = crate::storage::Storage::uninitialised(layout.numel() * result.size())?;
+            made = Tensor::from_parts(storage, layout, result);
+            &made
+        }
+        Dest::Into(out) => {
+            check_storable(result, out.dtype())?;
+            if out.shape() != shape {
+                return Err(shape_mismatch(spec.name, out, shape));
+            }
+            if inputs.iter().any(|t| overlaps_partly(t, out)) {
+                // Reading what was already overwritten would be wrong: go through new memory.
+                let result = apply(spec, inputs, Dest::New)?;
+                out.copy_raw(&result);
+                return Ok(out.clone());
+            }
+            made = out.clone();
+            &made
+        }
+    };
+    run_kernel(kernel, compute, shape, out, inputs);
+    Ok(made)
+}
+
+#[allow(unsafe_code)]
+fn run_kernel(kernel: &Kernel, compute: DType, shape: &[usize], out: &Tensor, inputs: &[&Tensor]) {
+    let zeros: Strides = SmallVec::from_elem(0, shape.len());
+    let mut broadcast: [Strides; MAX_INPUTS] = Default::default();
+    // Numbers of another type are converted here, once, and read with stride 0.
+    let mut numbers = [0u64; MAX_INPUTS];
+    for (k, t) in inputs.iter().enumerate() {
+        if t.ndim() == 0 && t.dtype() != compute && kernel.inputs[k] == Kind::Same {
+            let number =
+                Operand { ptr: (&raw mut numbers[k]).cast(), dtype: compute, strides: &[] };
+            // SAFETY: eight bytes hold any element.
+            unsafe { cast::copy(&[], number, t.operand()) };
+        } else if t.ndim() > 0 && t.shape() != shape {
+            broadcast[k] = layout::broadcast_strides(t.shape(), t.layout().strides(), shape);
+        }
+    }
+    let mut operands: SmallVec<[Operand; MAX_INPUTS + 1]> = SmallVec::new();
+    operands.push(out.operand());
+    for (k, t) in inputs.iter().enumerate() {
+        operands.push(if t.ndim() == 0 {
+            if t.dtype() != compute && kernel.inputs[k] == Kind::Same {
+                Operand { ptr: (&raw mut numbers[k]).cast(), dtype: compute, strides: &zeros }
+            } else {
+                Operand { strides: &zeros, ..t.operand() }
+            }
+        } else if t.shape() != shape {
+            Operand { strides: &broadcast[k], ..t.operand() }
+        } else {
+            t.operand()
+        });
+    }
+    // SAFETY: every operand has the strides of `shape` inside its own storage (layouts are checked
+    // at creation, broadcasting only adds strides of 0), or points to one converted number; the
+    // output overlaps an input only element for element.
+    unsafe { engine::map(kernel, compute, shape, &operands) };
+}
+
+/// Whether two tensors share memory in any other way than element for element.
+fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
+    if !input.storage().same(out.storage()) {
+        return false;
+    }
+    let (a, b) = (input.layout(), out.layout());
+    let identical = input.dtype() == out.dtype()
+        && a.offset() == b.offset()
+        && a.shape() == b.shape()
+        && a.strides() == b.strides();
+    if identical {
+        return false;
+    }
+    let bytes = |t: &Tensor| {
+        let (low, high) = t.layout().span();
+        (low * t.dtype().size() as isize, high * t.dtype().size() as isize)
+    };
+    let ((a0, a1), (b0, b1)) = (bytes(input), bytes(out));
+    a0 < b1 && b0 < a1
+}
+
+#[cold]
+fn shape_mismatch(name: &'static str, out: &Tensor, shape: &[usize]) -> Error {
+    Error::plain(
+        crate::Kind::Shape,
+        format!(
+            "output with shape {:?} doesn't match the broadcast shape {shape:?} ({name})",
+            out.shape()
+        ),
+    )
+}
+
+#[cold]
+fn unsupported(spec: &Spec, dtype: DType) -> Error {
+    Error::plain(
+        crate::Kind::Unsupported,
+        format!("\"{}\" not implemented for '{}'", spec.name, dtype.scalar_type_name()),
+    )
+}

@@ -1,0 +1,731 @@
+//! Operations that look at the same memory in another way.
+//!
+//! A view is a new [`Layout`] over the same storage, so each operation here computes a layout and
+//! says how a gradient travels back. Most rules are views themselves. Cutting out a part
+//! ([`index_view`]) needs its adjoint, [`embed`]: zeros with the gradient in the part's place.
+
+use super::tags::*;
+use super::{Call, Output, Row};
+use crate::graph::{Context, Gradients, Op, record};
+use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
+use crate::tensor::Tensor;
+use crate::{Result, bail};
+use smallvec::{SmallVec, smallvec};
+
+type Indices = SmallVec<[i64; 5]>;
+
+/// Records a view whose gradient is computed by `rule`.
+fn finish(x: &Tensor, layout: Layout, op: impl FnOnce() -> Box<dyn Op>) -> Result<Tensor> {
+    let y = x.view_as_layout(layout);
+    if record::recording(&[x]) {
+        record::record(&y, &[x], &[], op())?;
+    }
+    Ok(y)
+}
+
+/// The gradient of a view that keeps the number of elements: the input's shape again.
+struct Reshape {
+    name: &'static str,
+    shape: Dims,
+}
+
+impl Op for Reshape {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+        Ok(smallvec![Some(reshape_to(g, &self.shape)?)])
+    }
+}
+
+fn reshaped(name: &'static str, x: &Tensor, layout: Layout) -> Result<Tensor> {
+    finish(x, layout, || Box::new(Reshape { name, shape: SmallVec::from_slice(x.shape()) }))
+}
+
+/// Resolves one `-1` in a requested shape.
+fn infer_shape(op: &'static str, numel: usize, wanted: &[i64]) -> Result<Dims> {
+    let mut known = 1usize;
+    let mut unknown = None;
+    for (d, &s) in wanted.iter().enumerate() {
+        match s {
+            -1 if unknown.is_some() => bail!(Shape, "", "only one dimension can be inferred"),
+            -1 => unknown = Some(d),
+            s if s < 0 => bail!(Shape, "", "invalid shape dimension {s} ({op} to {wanted:?})"),
+            s => known = known.saturating_mul(s as usize),
+        }
+    }
+    let mismatch = || {
+        crate::Error::plain(
+            crate::Kind::Shape,
+            format!("shape '{wanted:?}' is invalid for input of size {numel} ({op})"),
+        )
+    };
+    let mut shape: Dims = wanted.iter().map(|&s| s.max(0) as usize).collect();
+    match unknown {
+        None if known != numel || (numel != 0 && wanted.contains(&0)) => {
+            return Err(mismatch());
+        }
+        None => {}
+        Some(d) => {
+            if known == 0 {
+                bail!(
+                    Shape,
+                    "",
+                    "cannot reshape tensor of 0 elements into shape {wanted:?} because the \
+                     unspecified dimension size -1 can be any value and is ambiguous"
+                );
+            }
+            if numel % known != 0 {
+                return Err(mismatch());
+            }
+            shape[d] = numel / known;
+        }
+    }
+    // A zero among huge sizes must not hide an overflow from `product`.
+    if numel == 0 && layout::checked_numel(op, &shape, 1)? != 0 {
+        return Err(mismatch());
+    }
+    Ok(shape)
+}
+
+/// The elements in another shape; a view if strides allow it, else a copy.
+pub fn reshape(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
+    let shape = infer_shape("reshape", x.numel(), wanted)?;
+    reshape_to(x, &shape)
+}
+
+/// [`reshape`] to a shape known to fit.
+pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    match x.layout().try_reshape(shape) {
+        Some(layout) => reshaped("ViewBackward0", x, layout),
+        None => {
+            let x = super::cast::contiguous(x)?;
+            let layout = Layout::contiguous("reshape", shape, x.dtype().size())?;
+            reshaped("UnsafeViewBackward0", &x, layout)
+        }
+    }
+}
+
+/// The elements in another shape, never a copy.
+pub fn view(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
+    let shape = infer_shape("view", x.numel(), wanted)?;
+    match x.layout().try_reshape(&shape) {
+        Some(layout) => reshaped("ViewBackward0", x, layout),
+        None => bail!(
+            Shape,
+            "",
+            "view size is not compatible with input tensor's size and stride (at least one dimension \
+             spans across two contiguous subspaces). Use .reshape(...) instead."
+        ),
+    }
+}
+
+/// Axes in another order: output axis `i` is input axis `order[i]`.
+struct Permute {
+    name: &'static str,
+    inverse: Indices,
+}
+
+impl Op for Permute {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+        Ok(smallvec![Some(permute(g, &self.inverse)?)])
+    }
+}
+
+fn permuted(name: &'static str, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+    let l = x.layout();
+    let shape: Dims = order.iter().map(|&d| l.shape()[d]).collect();
+    let strides: Strides = order.iter().map(|&d| l.strides()[d]).collect();
+    finish(x, Layout::strided(&shape, &strides, l.offset()), || {
+        let mut inverse: Indices = smallvec![0; order.len()];
+        for (i, &d) in order.iter().enumerate() {
+            inverse[d] = i as i64;
+        }
+        Box::new(Permute { name, inverse })
+    })
+}
+
+/// Axes in the given order.
+pub fn permute(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
+    if dims.len() != x.ndim() {
+        bail!(
+            Shape,
+            "",
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the length \
+             of the desired ordering of dimensions i.e. input.dim() = {} is not equal to len(dims) = {}",
+            x.ndim(),
+            dims.len()
+        );
+    }
+    let mut order: SmallVec<[usize; 5]> = SmallVec::new();
+    for &d in dims {
+        let d = wrap_dim(d, x.ndim())?;
+        if order.contains(&d) {
+            bail!(Shape, "", "permute(): duplicate dims are not allowed.");
+        }
+        order.push(d);
+    }
+    permuted("PermuteBackward0", x, &order)
+}
+
+/// Two axes swapped.
+pub fn transpose(x: &Tensor, a: i64, b: i64) -> Result<Tensor> {
+    let (a, b) = (wrap_dim(a, x.ndim())?, wrap_dim(b, x.ndim())?);
+    let mut order: SmallVec<[usize; 5]> = (0..x.ndim()).collect();
+    if x.ndim() > 0 {
+        order.swap(a, b);
+    }
+    permuted("TransposeBackward0", x, &order)
+}
+
+/// The transpose of a matrix; tensors of fewer dimensions as they are.
+pub fn t(x: &Tensor) -> Result<Tensor> {
+    if x.ndim() > 2 {
+        bail!(Shape, "", "t() expects a tensor with <= 2 dimensions, but self is {}D", x.ndim());
+    }
+    let order: SmallVec<[usize; 5]> = (0..x.ndim()).rev().collect();
+    permuted("TBackward0", x, &order)
+}
+
+/// All axes reversed (`.T`).
+pub fn reverse_axes(x: &Tensor) -> Result<Tensor> {
+    let order: SmallVec<[usize; 5]> = (0..x.ndim()).rev().collect();
+    permuted("PermuteBackward0", x, &order)
+}
+
+/// The last two axes swapped (`.mT`).
+pub fn matrix_transpose(x: &Tensor) -> Result<Tensor> {
+    if x.ndim() < 2 {
+        bail!(
+            Shape,
+            "",
+            "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
+            x.ndim()
+        );
+    }
+    transpose(x, -2, -1)
+}
+
+/// Without axes of length 1: all of them, or those named.
+pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
+    let l = x.layout();
+    let mut drop: SmallVec<[bool; 8]> = smallvec![dims.is_none(); x.ndim()];
+    for &d in dims.unwrap_or_default() {
+        let d = wrap_dim(d, x.ndim())?;
+        if let Some(flag) = drop.get_mut(d) {
+            if *flag {
+                bail!(Shape, "", "dim {d} appears multiple times in the list of dims");
+            }
+            *flag = true;
+        }
+    }
+    let kept = (0..x.ndim()).filter(|&d| !(drop[d] && l.shape()[d] == 1));
+    let (shape, strides): (Dims, Strides) = kept.map(|d| (l.shape()[d], l.strides()[d])).unzip();
+    let name = if dims.is_none() { "SqueezeBackward0" } else { "SqueezeBackward1" };
+    reshaped(name, x, Layout::strided(&shape, &strides, l.offset()))
+}
+
+/// With a new axis of length 1 at `dim`.
+pub fn unsqueeze(x: &Tensor, dim: i64) -> Result<Tensor> {
+    let l = x.layout();
+    let d = wrap_dim(dim, x.ndim() + 1)?;
+    let mut shape: Dims = SmallVec::from_slice(l.shape());
+    let mut strides: Strides = SmallVec::from_slice(l.strides());
+    let step = if d < x.ndim() { l.shape()[d] as isize * l.strides()[d] } else { 1 };
+    shape.insert(d, 1);
+    strides.insert(d, step);
+    layout::checked_numel("unsqueeze", &shape, x.dtype().size())?;
+    reshaped("UnsqueezeBackward0", x, Layout::strided(&shape, &strides, l.offset()))
+}
+
+/// Repeated along axes of length 1 without copying. The engine sums the gradient back.
+struct Expand;
+
+impl Op for Expand {
+    fn name(&self) -> &'static str {
+        "ExpandBackward0"
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        Ok(smallvec![grads[0].clone()])
+    }
+}
+
+/// Broadcast to a larger shape without copying; -1 keeps a size.
+pub fn expand(x: &Tensor, sizes: &[i64]) -> Result<Tensor> {
+    if sizes.len() < x.ndim() {
+        bail!(
+            Shape,
+            "",
+            "expand({:?}, size={sizes:?}): the number of sizes provided ({}) must be greater or equal \
+             to the number of dimensions in the tensor ({})",
+            x.shape(),
+            sizes.len(),
+            x.ndim()
+        );
+    }
+    let new = sizes.len() - x.ndim();
+    let mut shape: Dims = SmallVec::new();
+    for (i, &s) in sizes.iter().enumerate() {
+        let old = if i >= new { Some(x.shape()[i - new]) } else { None };
+        shape.push(match (s, old) {
+            (-1, Some(n)) => n,
+            (-1, None) => bail!(
+                Shape,
+                "",
+                "expand({sizes:?}): The expanded size of the tensor (-1) isn't allowed in a leading, \
+                 non-existing dimension {i}"
+            ),
+            (s, _) if s < 0 => bail!(Shape, "expand", "negative size {s} in {sizes:?}"),
+            (s, Some(n)) if n != 1 && n != s as usize => bail!(
+                Shape,
+                "",
+                "The expanded size of the tensor ({s}) must match the existing size ({n}) at \
+                 non-singleton dimension {i}.  Target sizes: {sizes:?}.  Tensor sizes: {:?}",
+                x.shape()
+            ),
+            (s, _) => s as usize,
+        });
+    }
+    expand_to(x, &shape)
+}
+
+/// [`expand`] to a shape known to fit.
+pub(crate) fn expand_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    layout::checked_numel("expand", shape, x.dtype().size())?;
+    let strides = layout::broadcast_strides(x.shape(), x.layout().strides(), shape);
+    finish(x, Layout::strided(shape, &strides, x.layout().offset()), || Box::new(Expand))
+}
+
+/// Axes `start..=end` merged into one.
+pub fn flatten(x: &Tensor, start: i64, end: i64) -> Result<Tensor> {
+    let (a, b) = (wrap_dim(start, x.ndim())?, wrap_dim(end, x.ndim())?);
+    if a > b {
+        bail!(Shape, "", "flatten() has invalid args: start_dim cannot come after end_dim");
+    }
+    if x.ndim() == 0 {
+        return reshape(x, &[1]);
+    }
+    if a == b {
+        return Ok(x.clone());
+    }
+    let s = x.shape();
+    let mut shape: Dims = SmallVec::from_slice(&s[..a]);
+    shape.push(s[a..=b].iter().product());
+    shape.extend_from_slice(&s[b + 1..]);
+    reshape_to(x, &shape)
+}
+
+/// What a view takes of one axis.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Take {
+    /// One position; the axis is gone.
+    One(usize),
+    /// `len` positions from `start` on, `step` apart (which may be negative).
+    Range {
+        /// First position.
+        start: usize,
+        /// Distance.
+        step: isize,
+        /// How many.
+        len: usize,
+    },
+}
+
+impl Take {
+    /// The whole axis.
+    pub fn all(size: usize) -> Take {
+        Take::Range { start: 0, step: 1, len: size }
+    }
+}
+
+type Takes = SmallVec<[Take; 5]>;
+
+fn cut(layout: &Layout, takes: &[Take]) -> Layout {
+    let mut shape = Dims::new();
+    let mut strides = Strides::new();
+    let mut offset = layout.offset() as isize;
+    for (take, &stride) in takes.iter().zip(layout.strides()) {
+        match *take {
+            Take::One(i) => offset += i as isize * stride,
+            Take::Range { start, step, len } => {
+                if len > 0 {
+                    offset += start as isize * stride;
+                }
+                shape.push(len);
+                strides.push(stride * step);
+            }
+        }
+    }
+    Layout::strided(&shape, &strides, offset as usize)
+}
+
+struct IndexView {
+    name: &'static str,
+    shape: Dims,
+    takes: Takes,
+}
+
+impl Op for IndexView {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+        Ok(smallvec![Some(embed(g, &self.shape, &self.takes)?)])
+    }
+}
+
+/// The part of `x` that `takes` (one per axis, in bounds) describes.
+pub fn index_view(name: &'static str, x: &Tensor, takes: &[Take]) -> Result<Tensor> {
+    finish(x, cut(x.layout(), takes), || {
+        let takes = SmallVec::from_slice(takes);
+        Box::new(IndexView { name, shape: SmallVec::from_slice(x.shape()), takes })
+    })
+}
+
+/// Zeros of `shape` with `part` in the place that `takes` describes: the adjoint of
+/// [`index_view`].
+pub fn embed(part: &Tensor, shape: &[usize], takes: &[Take]) -> Result<Tensor> {
+    struct Embed(Takes);
+    impl Op for Embed {
+        fn name(&self) -> &'static str {
+            "SliceBackwardBackward0"
+        }
+        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+            Ok(smallvec![Some(index_view("SliceBackward0", g, &self.0)?)])
+        }
+    }
+    let whole = Tensor::zeros(shape, part.dtype())?;
+    whole.detach().view_as_layout(cut(whole.layout(), takes)).copy_raw(part);
+    if record::recording(&[part]) {
+        record::record(&whole, &[part], &[], Box::new(Embed(SmallVec::from_slice(takes))))?;
+    }
+    Ok(whole)
+}
+
+/// `x` with zeros in the place that `takes` describes; linear, and its own adjoint.
+pub(crate) fn erase(x: &Tensor, takes: &[Take]) -> Result<Tensor> {
+    struct Erase(Takes);
+    impl Op for Erase {
+        fn name(&self) -> &'static str {
+            "EraseBackward0"
+        }
+        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+            Ok(smallvec![Some(erase(g, &self.0)?)])
+        }
+    }
+    let y = Tensor::uninitialised("erase", x.shape(), x.dtype())?;
+    y.copy_raw(x);
+    y.detach().view_as_layout(cut(y.layout(), takes)).fill_raw(crate::Scalar::Int(0));
+    if record::recording(&[x]) {
+        record::record(&y, &[x], &[], Box::new(Erase(SmallVec::from_slice(takes))))?;
+    }
+    Ok(y)
+}
+
+fn take_all_but(x: &Tensor, dim: usize, take: Take) -> Takes {
+    let mut takes: Takes = x.shape().iter().map(|&s| Take::all(s)).collect();
+    takes[dim] = take;
+    takes
+}
+
+/// One position along an axis, which is dropped.
+pub fn select(x: &Tensor, dim: i64, index: i64) -> Result<Tensor> {
+    if x.ndim() == 0 {
+        bail!(Index, "", "select() cannot be applied to a 0-dim tensor.");
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    let size = x.shape()[d] as i64;
+    if index < -size || index >= size {
+        bail!(
+            Index,
+            "",
+            "select(): index {index} out of range for tensor of size {:?} at dimension {d}",
+            x.shape()
+        );
+    }
+    let at = if index < 0 { index + size } else { index } as usize;
+    index_view("SelectBackward0", x, &take_all_but(x, d, Take::One(at)))
+}
+
+/// `length` positions along an axis from `start` on.
+pub fn narrow(x: &Tensor, dim: i64, start: i64, length: i64) -> Result<Tensor> {
+    if x.ndim() == 0 {
+        bail!(Shape, "", "narrow() cannot be applied to a 0-dim tensor.");
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    let size = x.shape()[d] as i64;
+    if length < 0 {
+        bail!(Value, "", "narrow(): length must be non-negative.");
+    }
+    if start < -size || start > size {
+        bail!(
+            Index,
+            "",
+            "start out of range (expected to be in range of [{}, {size}], but got {start})",
+            -size
+        );
+    }
+    let at = if start < 0 { start + size } else { start };
+    if at > size - length {
+        bail!(Value, "", "start ({at}) + length ({length}) exceeds dimension size ({size}).");
+    }
+    let take = Take::Range { start: at as usize, step: 1, len: length as usize };
+    index_view("SliceBackward0", x, &take_all_but(x, d, take))
+}
+
+/// Several parts of one tensor, made by one node.
+fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result<Vec<Tensor>> {
+    struct Parts {
+        name: &'static str,
+        shape: Dims,
+        takes: Vec<Takes>,
+    }
+    impl Op for Parts {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let mut sum: Option<Tensor> = None;
+            for (g, takes) in grads.iter().zip(&self.takes) {
+                if let Some(g) = g {
+                    let whole = embed(g, &self.shape, takes)?;
+                    sum = Some(match sum {
+                        None => whole,
+                        Some(s) => s + whole,
+                    });
+                }
+            }
+            Ok(smallvec![sum])
+        }
+    }
+    let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();
+    let views: Vec<Tensor> = takes.iter().map(|t| x.view_as_layout(cut(x.layout(), t))).collect();
+    if record::recording(&[x]) && !views.is_empty() {
+        let outputs: Vec<&Tensor> = views.iter().collect();
+        let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes };
+        record::record_many(&outputs, &[x], &[], Box::new(op))?;
+    }
+    Ok(views)
+}
+
+/// All slices along an axis, which is dropped.
+pub fn unbind(x: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
+    if x.ndim() == 0 {
+        bail!(Shape, "", "unbind(): tensor must have at least one dimension");
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    parts("UnbindBackward0", x, d, (0..x.shape()[d]).map(Take::One).collect())
+}
+
+/// Pieces of the given lengths along an axis.
+pub fn split_with_sizes(x: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
+    let d = wrap_dim(dim, x.ndim())?;
+    if x.ndim() == 0 {
+        bail!(Shape, "", "split expects at least a 1-dimensional tensor");
+    }
+    if sizes.iter().any(|&s| s < 0) || sizes.iter().sum::<i64>() != x.shape()[d] as i64 {
+        bail!(
+            Shape,
+            "",
+            "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at \
+             dimension {d}), but got split_sizes={sizes:?}",
+            x.shape()[d]
+        );
+    }
+    let mut start = 0;
+    let takes = sizes.iter().map(|&s| {
+        let take = Take::Range { start, step: 1, len: s as usize };
+        start += s as usize;
+        take
+    });
+    parts("SplitWithSizesBackward0", x, d, takes.collect())
+}
+
+/// Pieces of `size` along an axis; the last may be shorter.
+pub fn split(x: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
+    if x.ndim() == 0 {
+        bail!(Shape, "", "split expects at least a 1-dimensional tensor");
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    let n = x.shape()[d];
+    if size < 0 || (size == 0 && n != 0) {
+        bail!(
+            Value,
+            "",
+            "split expects split_size be non-negative, but got split_size={size} for dimension size {n}"
+        );
+    }
+    let size = (size as usize).max(1);
+    let count = n.div_ceil(size).max(1);
+    let takes =
+        (0..count).map(|i| Take::Range { start: i * size, step: 1, len: size.min(n - i * size) });
+    parts("SplitBackward0", x, d, takes.collect())
+}
+
+/// At most `chunks` pieces of equal length along an axis.
+pub fn chunk(x: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
+    if x.ndim() == 0 {
+        bail!(Shape, "", "chunk expects at least a 1-dimensional tensor");
+    }
+    if chunks <= 0 {
+        bail!(Value, "", "chunk expects `chunks` to be greater than 0, got: {chunks}");
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    let n = x.shape()[d];
+    if n == 0 {
+        return split_with_sizes(x, &vec![0; chunks as usize], dim);
+    }
+    split(x, n.div_ceil(chunks as usize) as i64, dim)
+}
+
+/// The same tensor without history.
+fn detach(x: &Tensor) -> Result<Output> {
+    Ok(Output::Tensor(x.detach()))
+}
+
+macro_rules! row {
+    ($name:literal, [$($sig:literal),+], $tags:expr, $doc:literal, $call:expr) => {
+        Row { name: $name, signatures: &[$($sig),+], doc: &[$doc], tags: $tags, call: Call::Make($call) }
+    };
+}
+
+const VIEWS: u32 = FUNCTION | METHOD | VIEW;
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    row!(
+        "reshape",
+        ["(input, shape: size)"],
+        VIEWS,
+        " The elements in another shape; a view where strides allow it, else a copy.",
+        |c| Ok(reshape(c.tensor(0), c.ints(1))?.into())
+    ),
+    row!(
+        "view",
+        ["(input, size: size)"],
+        METHOD | VIEW,
+        " The elements in another shape, never a copy.",
+        |c| Ok(view(c.tensor(0), c.ints(1))?.into())
+    ),
+    row!(
+        "view_as",
+        ["(input, other)"],
+        METHOD | VIEW,
+        " The elements in the shape of another tensor, never a copy.",
+        |c| {
+            let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
+            Ok(view(c.tensor(0), &shape)?.into())
+        }
+    ),
+    row!("t", ["(input)"], VIEWS, " The transpose of a matrix.", |c| Ok(t(c.tensor(0))?.into())),
+    row!("transpose", ["(input, dim0: int, dim1: int)"], VIEWS, " Two axes swapped.", |c| Ok(
+        transpose(c.tensor(0), c.int(1), c.int(2))?.into()
+    )),
+    row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
+        c.tensor(0),
+        c.ints(1)
+    )?
+    .into())),
+    row!(
+        "squeeze",
+        ["(input)", "(input, dim: int[])"],
+        VIEWS,
+        " Without axes of length 1: all of them, or those named.",
+        |c| {
+            let dims = if c.overload == 0 { None } else { Some(c.ints(1)) };
+            Ok(squeeze(c.tensor(0), dims)?.into())
+        }
+    ),
+    row!("unsqueeze", ["(input, dim: int)"], VIEWS, " With a new axis of length 1.", |c| Ok(
+        unsqueeze(c.tensor(0), c.int(1))?.into()
+    )),
+    row!(
+        "expand",
+        ["(input, size: size)"],
+        METHOD | VIEW,
+        " Broadcast to a larger shape without copying; -1 keeps a size.",
+        |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
+    ),
+    row!(
+        "expand_as",
+        ["(input, other)"],
+        METHOD | VIEW,
+        " Broadcast to the shape of another tensor without copying.",
+        |c| {
+            let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
+            Ok(expand(c.tensor(0), &shape)?.into())
+        }
+    ),
+    row!(
+        "broadcast_to",
+        ["(input, size: size)"],
+        VIEWS,
+        " Broadcast to a larger shape without copying.",
+        |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
+    ),
+    row!(
+        "flatten",
+        ["(input, start_dim: int = 0, end_dim: int = -1)"],
+        VIEWS,
+        " A range of axes merged into one.",
+        |c| Ok(flatten(c.tensor(0), c.int(1), c.int(2))?.into())
+    ),
+    row!(
+        "select",
+        ["(input, dim: int, index: int)"],
+        VIEWS,
+        " One position along an axis, which is dropped.",
+        |c| Ok(select(c.tensor(0), c.int(1), c.int(2))?.into())
+    ),
+    row!(
+        "narrow",
+        ["(input, dim: int, start: int, length: int)"],
+        VIEWS,
+        " A range of positions along an axis.",
+        |c| Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into())
+    ),
+    row!(
+        "unbind",
+        ["(input, dim: int = 0)"],
+        VIEWS,
+        " All slices along an axis, which is dropped.",
+        |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
+    ),
+    row!(
+        "split",
+        ["(input, split_size: int, dim: int = 0)", "(input, split_size: int[], dim: int = 0)"],
+        VIEWS,
+        " Pieces of the given length or lengths along an axis.",
+        |c| if c.overload == 0 {
+            Ok(split(c.tensor(0), c.int(1), c.int(2))?.into())
+        } else {
+            Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
+        }
+    ),
+    row!(
+        "chunk",
+        ["(input, chunks: int, dim: int = 0)"],
+        VIEWS,
+        " At most so many pieces of equal length along an axis.",
+        |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())
+    ),
+    row!(
+        "detach",
+        ["(input)"],
+        VIEWS | NONDIFF,
+        " The same data without history; gradients do not flow through.",
+        |c| detach(c.tensor(0))
+    ),
+];

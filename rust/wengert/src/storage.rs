@@ -1,0 +1,254 @@
+//! Reference-counted memory with a version, shared by all views of it.
+//!
+//! A storage is one thin pointer to a 32-byte header. Small data lies in the same block as its
+//! header, so that a small tensor costs one allocation:
+//!
+//! ```text
+//! up to 32 bytes    [header 32 | data 32]                 one 64-byte block
+//! up to 4 KiB       [header 32 | pad 32 | data ...]       one block, data 64-byte aligned
+//! above             [header 32]  ->  [data ...]           two blocks, no size class is overshot
+//! foreign memory    [header 32]  ->  somebody else's      with an owner that keeps it alive
+//! ```
+//!
+//! The version counts writes through any alias. A tensor saved for backward remembers the
+//! version it was saved at; a mismatch means that the value is no longer the one of the forward
+//! pass.
+#![allow(unsafe_code)]
+
+use crate::{Result, alloc};
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const HEADER: usize = 32;
+const INLINE_MAX: usize = 4096;
+
+struct Foreign {
+    /// Dropped last, when nobody can read the memory any more.
+    _owner: Box<dyn Any + Send + Sync>,
+    read_only: bool,
+}
+
+#[repr(C)]
+struct Header {
+    refcount: AtomicU32,
+    version: AtomicU32,
+    bytes: usize,
+    data: NonNull<u8>,
+    foreign: Option<Box<Foreign>>,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER);
+
+/// A counted handle to memory.
+pub struct Storage(NonNull<Header>);
+
+// SAFETY: the count is atomic and the owner of foreign memory is `Send + Sync`. Element access
+// through raw pointers is the business of the kernels, which state their own requirements.
+unsafe impl Send for Storage {}
+// SAFETY: as above; `&Storage` gives out no reference to elements.
+unsafe impl Sync for Storage {}
+
+fn inline_offset(bytes: usize) -> Option<usize> {
+    match bytes {
+        0..=32 => Some(HEADER),
+        33..=INLINE_MAX => Some(64),
+        _ => None,
+    }
+}
+
+impl Storage {
+    /// Uninitialised memory. Every byte must be written before it is read.
+    #[inline]
+    pub fn uninitialised(bytes: usize) -> Result<Storage> {
+        let (block, data) = match inline_offset(bytes) {
+            Some(offset) => {
+                let block = alloc::allocate(offset + bytes.max(HEADER))?;
+                // SAFETY: the block is `offset + bytes` long.
+                (block, unsafe { block.add(offset) })
+            }
+            None => {
+                let data = alloc::allocate(bytes)?;
+                (header_block(data, bytes)?, data)
+            }
+        };
+        Ok(Storage::from_parts(block, bytes, data, None))
+    }
+
+    /// Memory full of zeros, which large requests get from the system without touching them.
+    pub fn zeroed(bytes: usize) -> Result<Storage> {
+        if inline_offset(bytes).is_some() {
+            let storage = Storage::uninitialised(bytes)?;
+            // SAFETY: the storage was just made, is `bytes` long and not shared.
+            unsafe { storage.data().write_bytes(0, bytes) };
+            return Ok(storage);
+        }
+        let data = alloc::allocate_zeroed(bytes)?;
+        Ok(Storage::from_parts(header_block(data, bytes)?, bytes, data, None))
+    }
+
+    /// Memory of somebody else, kept alive by `owner`.
+    ///
+    /// # Safety
+    /// `data` is valid for reads of `bytes` bytes until `owner` is dropped, and for writes too
+    /// unless `read_only`.
+    pub unsafe fn foreign(
+        data: NonNull<u8>,
+        bytes: usize,
+        owner: Box<dyn Any + Send + Sync>,
+        read_only: bool,
+    ) -> Result<Storage> {
+        let block = alloc::allocate(HEADER)?;
+        let foreign = Some(Box::new(Foreign { _owner: owner, read_only }));
+        Ok(Storage::from_parts(block, bytes, data, foreign))
+    }
+
+    #[inline]
+    fn from_parts(
+        block: NonNull<u8>,
+        bytes: usize,
+        data: NonNull<u8>,
+        foreign: Option<Box<Foreign>>,
+    ) -> Storage {
+        let header = block.cast::<Header>();
+        // SAFETY: the block is at least HEADER bytes long, 64-byte aligned and ours alone.
+        unsafe {
+            header.write(Header {
+                refcount: AtomicU32::new(1),
+                version: AtomicU32::new(0),
+                bytes,
+                data,
+                foreign,
+            });
+        }
+        Storage(header)
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: a handle keeps its header alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Start of the memory. Reading and writing it is up to the caller's argument.
+    #[inline]
+    pub fn data(&self) -> *mut u8 {
+        self.header().data.as_ptr()
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.header().bytes
+    }
+
+    /// How many writes there have been, through any view.
+    #[inline]
+    pub fn version(&self) -> u32 {
+        self.header().version.load(Ordering::Acquire)
+    }
+
+    /// Counts a write.
+    #[inline]
+    pub fn bump_version(&self) {
+        self.header().version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether writing is forbidden (a read-only NumPy array, for one).
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.header().foreign.as_ref().is_some_and(|f| f.read_only)
+    }
+
+    /// Whether this handle is the only one.
+    #[inline]
+    pub fn is_unique(&self) -> bool {
+        self.header().refcount.load(Ordering::Acquire) == 1
+    }
+
+    /// Whether both handles are to the same memory block.
+    pub fn same(&self, other: &Storage) -> bool {
+        self.0 == other.0
+    }
+
+    #[cold]
+    fn release(&mut self) {
+        let header = self.header();
+        let (bytes, data) = (header.bytes, header.data);
+        // SAFETY: the count reached zero, so that nobody else reads the header; it is not used
+        // again below.
+        let owned = unsafe { (*self.0.as_ptr()).foreign.take() };
+        let block = self.0.cast::<u8>();
+        // SAFETY: the sizes repeat those of the constructors, and nothing uses the blocks now.
+        unsafe {
+            match (&owned, inline_offset(bytes)) {
+                (Some(_), _) => alloc::deallocate(block, HEADER),
+                (None, Some(offset)) => alloc::deallocate(block, offset + bytes.max(HEADER)),
+                (None, None) => {
+                    alloc::deallocate(data, bytes);
+                    alloc::deallocate(block, HEADER);
+                }
+            }
+        }
+    }
+}
+
+/// A block for the header alone; gives the data back if there is no memory for it.
+fn header_block(data: NonNull<u8>, bytes: usize) -> Result<NonNull<u8>> {
+    alloc::allocate(HEADER).inspect_err(|_| {
+        // SAFETY: `data` was allocated with `bytes` by our caller and is given up here.
+        unsafe { alloc::deallocate(data, bytes) }
+    })
+}
+
+impl Clone for Storage {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().refcount.fetch_add(1, Ordering::Relaxed);
+        Storage(self.0)
+    }
+}
+
+impl Drop for Storage {
+    #[inline]
+    fn drop(&mut self) {
+        if self.header().refcount.fetch_sub(1, Ordering::Release) == 1 {
+            std::sync::atomic::fence(Ordering::Acquire);
+            self.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn all_sizes_are_aligned_and_writable() {
+        for bytes in [0, 1, 32, 33, 64, 100, 4096, 4097, 1 << 20] {
+            let s = Storage::uninitialised(bytes).unwrap();
+            assert_eq!(s.data() as usize % if bytes <= 32 { 32 } else { 64 }, 0);
+            // SAFETY: the storage is `bytes` long and ours.
+            unsafe { s.data().write_bytes(0xAB, bytes) };
+            assert_eq!(s.bytes(), bytes);
+        }
+        let z = Storage::zeroed(10_000).unwrap();
+        // SAFETY: as above.
+        assert!((0..10_000).all(|i| unsafe { *z.data().add(i) } == 0));
+    }
+
+    #[test]
+    fn foreign_memory_outlives_all_views() {
+        let owner = Arc::new(vec![1u8, 2, 3]);
+        let data = NonNull::new(owner.as_ptr().cast_mut()).unwrap();
+        // SAFETY: the vector is kept alive by the Arc and never moves.
+        let s = unsafe { Storage::foreign(data, 3, Box::new(owner.clone()), true) }.unwrap();
+        let view = s.clone();
+        drop(s);
+        assert_eq!(Arc::strong_count(&owner), 2);
+        assert!(view.is_read_only());
+        drop(view);
+        assert_eq!(Arc::strong_count(&owner), 1);
+    }
+}
