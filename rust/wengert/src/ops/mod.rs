@@ -17,6 +17,7 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod macros;
+pub mod matmul;
 pub mod pointwise;
 pub mod reduce;
 pub mod unary;
@@ -104,6 +105,9 @@ pub mod tags {
 pub struct Row {
     /// PyTorch's name, dotted for submodules: `nn.functional.softmax`.
     pub name: &'static str,
+    /// Other names: a plain one has all forms of the row, a dotted one is a function of that
+    /// submodule and nothing else.
+    pub aliases: &'static [&'static str],
     /// Overloads, tried in order.
     pub signatures: &'static [&'static str],
     /// Markdown, first line a summary.
@@ -214,8 +218,15 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] =
-        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
+    let families: &[&'static [Row]] = &[
+        unary::ROWS,
+        binary::ROWS,
+        compare::ROWS,
+        reduce::ROWS,
+        view::ROWS,
+        cast::ROWS,
+        matmul::ROWS,
+    ];
     families.to_vec().into_iter().flatten()
 }
 
@@ -227,7 +238,9 @@ mod tests {
     fn every_signature_is_well_formed_and_names_are_unique() {
         let mut names = std::collections::HashSet::new();
         for row in table() {
-            assert!(names.insert(row.name), "{} stands twice in the table", row.name);
+            for name in std::iter::once(&row.name).chain(row.aliases) {
+                assert!(names.insert(*name), "{name} stands twice in the table");
+            }
             assert!(!row.signatures.is_empty() && !row.doc.is_empty(), "{}", row.name);
             for text in row.signatures {
                 let signature = Signature::parse(text);

@@ -197,6 +197,7 @@ const DIM_ROW: &str = "(input, dim: int[]? = None, keepdim: bool = False, *, dty
 pub const ROWS: &[Row] = &[
     Row {
         name: "sum",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all. Whole numbers are summed in int64."],
         tags: FUNCTION | METHOD | OUT,
@@ -206,6 +207,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "mean",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Mean over the given axes, or over all. Floating types only."],
         tags: FUNCTION | METHOD | OUT,
