@@ -10,6 +10,7 @@
 //! | [`graph`] | the tape: arena, recording, backward |
 //! | [`random`], [`mod@format`] | generator streams; printing |
 //! | [`kernels`] | loops over memory: no tensor, no graph |
+//! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
 

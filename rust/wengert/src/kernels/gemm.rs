@@ -296,8 +296,15 @@ unsafe fn scale<T: Float>(q: &Problem<T>) {
 /// As for [`float_with`].
 unsafe fn matvec<T: Float>(q: &Problem<T>, kernels: &Kernels<T>, parallel: bool) {
     let blocks = q.k.div_ceil(DOT_BLOCK);
-    let mut scratch = Scratch::new::<T>(0, q.k + q.m * blocks);
-    let base = scratch.ptr::<T>();
+    let needed = q.k + q.m * blocks;
+    let mut few = [T::ZERO; 64];
+    let mut scratch;
+    let base = if needed <= few.len() {
+        few.as_mut_ptr()
+    } else {
+        scratch = Scratch::new::<T>(0, needed);
+        scratch.ptr::<T>()
+    };
     let mut b = q.b;
     if q.b_strides[0] != 1 {
         for p in 0..q.k {

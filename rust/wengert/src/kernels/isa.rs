@@ -90,6 +90,58 @@ pub fn available() -> Vec<Isa> {
     [Isa::Baseline, Isa::Avx2, Isa::Avx512].into_iter().filter(|&l| l <= detect()).collect()
 }
 
+/// Defines a function whose body is compiled for every instruction set; calling it runs the
+/// body for the machine's. All arguments are passed on, so the body may be generic.
+///
+/// ```ignore
+/// per_isa! {
+///     /// Sums a row.
+///     unsafe fn sum<T: Sum>(x: *const T, n: usize) -> T { ... }
+/// }
+/// ```
+macro_rules! per_isa {
+    ($(
+        $(#[$meta:meta])*
+        $vis:vis unsafe fn $name:ident $(<$($g:ident $(: $bound:path)?),+>)?
+            ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    )*) => { $(
+        $(#[$meta])*
+        #[inline]
+        #[allow(clippy::too_many_arguments)]
+        $vis unsafe fn $name $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            unsafe fn body $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+            unsafe fn avx2 $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's promises are passed on unchanged.
+                unsafe { body $(::<$($g),+>)? ($($arg),*) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+            unsafe fn avx512 $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's promises are passed on unchanged.
+                unsafe { body $(::<$($g),+>)? ($($arg),*) }
+            }
+
+            // SAFETY: `isa` names only what the processor has; the rest is the caller's promise.
+            unsafe {
+                match $crate::kernels::isa::isa() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::kernels::isa::Isa::Avx2 => avx2 $(::<$($g),+>)? ($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::kernels::isa::Isa::Avx512 => avx512 $(::<$($g),+>)? ($($arg),*),
+                    _ => body $(::<$($g),+>)? ($($arg),*),
+                }
+            }
+        }
+    )* };
+}
+pub(crate) use per_isa;
+
 /// Runs `f` once per available level with that level in force.
 ///
 /// Other threads see the change too, which is harmless: every level gives the same bits.

@@ -7,6 +7,8 @@ pub mod isa;
 pub mod math;
 pub mod reduce;
 pub mod rows;
+pub mod scan;
+pub mod softmax;
 pub mod threads;
 
 #[cfg(test)]

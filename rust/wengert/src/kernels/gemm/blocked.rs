@@ -11,6 +11,7 @@
 use super::Problem;
 use super::micro::{Float, Kernels, MAX_COLS, MAX_ROWS};
 use super::pack::{Scratch, pack};
+use super::vector::ROW;
 use crate::kernels::threads;
 use std::ops::Range;
 
@@ -24,18 +25,27 @@ const STRIPS: usize = 12;
 const SMALL_B: usize = 32 << 10;
 /// Columns of B from which packing A pays.
 const MANY_COLS: usize = 256;
+/// Length of `k` up to which C, not the multiplications, takes the time.
+const SHALLOW: usize = 4;
+/// Multiplications of a task that is worth sending to another thread.
+const TASK: usize = 256 << 10;
 
 /// `c = alpha * a @ b + beta * c` for `k > 0`, on all threads if `parallel`.
 ///
 /// # Safety
 /// As for [`super::gemm`], and the machine must have the instructions of `kernels`.
 pub unsafe fn multiply<T: Float>(p: &Problem<T>, kernels: &'static Kernels<T>, parallel: bool) {
-    if p.c_strides[1] != 1 && p.c_strides[0] == 1 {
+    if p.m > 1 && p.c_strides[1] != 1 && p.c_strides[0] == 1 {
         // SAFETY: the same elements by their transposed names.
         return unsafe { multiply(&p.transposed(), kernels, parallel) };
     }
+    // With few multiplications per element of C or B, a tile is the wrong shape for memory.
+    if p.m == 1 && p.b_strides.contains(&1) || p.k <= SHALLOW && p.b_strides[1] == 1 && p.n >= ROW {
+        // SAFETY: as promised by the caller.
+        return unsafe { row_by_row(p, kernels, parallel) };
+    }
     let threads = if parallel { threads::num_threads() } else { 1 };
-    let in_place = p.b_strides[1] == 1 && (p.m <= 2 * kernels.rows() || p.k * p.n <= SMALL_B);
+    let in_place = p.b_strides[1] == 1 && (p.m <= 4 * kernels.rows() || p.k * p.n <= SMALL_B);
     for col in (0..p.n).step_by(WIDTH) {
         let cols = WIDTH.min(p.n - col);
         for start in (0..p.k).step_by(DEPTH) {
@@ -87,6 +97,36 @@ pub unsafe fn multiply<T: Float>(p: &Problem<T>, kernels: &'static Kernels<T>, p
                 tasks(0..tall * across)
             }
         }
+    }
+}
+
+/// [`multiply`] without tiles.
+///
+/// # Safety
+/// As for [`multiply`]; one of the strides of B must be 1.
+unsafe fn row_by_row<T: Float>(p: &Problem<T>, kernels: &Kernels<T>, parallel: bool) {
+    let across = p.n.div_ceil(ROW);
+    let tasks = |r: Range<usize>| {
+        for task in r {
+            let (row, col) = (task / across, task % across * ROW);
+            for start in (0..p.k).step_by(DEPTH) {
+                let beta = if start == 0 { p.beta } else { 1.0 };
+                // SAFETY: a part of the product; tasks write different elements of C.
+                unsafe {
+                    let q = p.moved(row, start, col);
+                    let (n, k) = (ROW.min(p.n - col), DEPTH.min(p.k - start));
+                    let factors = [p.alpha, beta].map(T::from_f64);
+                    let (a_col, c_col) = (p.a_strides[1], p.c_strides[1]);
+                    (kernels.row)(n, k, q.a, a_col, q.b, p.b_strides, q.c, c_col, factors);
+                }
+            }
+        }
+    };
+    let grain = (TASK / (p.k * ROW)).max(1);
+    if parallel {
+        threads::parallel_for(p.m * across, grain, tasks)
+    } else {
+        tasks(0..p.m * across)
     }
 }
 

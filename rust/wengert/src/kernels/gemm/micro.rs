@@ -42,6 +42,7 @@ pub struct Kernels<T: 'static> {
     pub lanes: usize,
     /// `tiles[rows - 1][vectors - 1]`.
     pub tiles: &'static [[Tile<T>; 2]],
+    pub row: super::vector::Row<T>,
     pub dots: super::vector::Dots<T>,
     pub tiny: super::vector::Tiny<T>,
     pub transpose: super::pack::Transpose<T>,
@@ -67,8 +68,10 @@ impl<T> Kernels<T> {
 pub trait Simd: Copy {
     type T: Float;
     const LANES: usize;
-    /// Side of the square that [`Simd::transpose`] works on.
-    const SIDE: usize;
+    /// Side of a [`Square`], one of its registers long.
+    const SIDE: usize = Self::Square::LANES;
+    /// The register type that squares are turned in.
+    type Square: Square<T = Self::T>;
     unsafe fn splat(x: Self::T) -> Self;
     unsafe fn load(from: *const Self::T) -> Self;
     unsafe fn store(self, to: *mut Self::T);
@@ -77,8 +80,17 @@ pub trait Simd: Copy {
     unsafe fn mul(self, b: Self) -> Self;
     /// What [`Simd::fma`] does, for one number.
     unsafe fn fma1(a: Self::T, b: Self::T, c: Self::T) -> Self::T;
-    /// `to[i * to_row + j] = from[j * from_row + i]` for a square of [`Simd::SIDE`].
-    unsafe fn transpose(to: *mut Self::T, to_row: usize, from: *const Self::T, from_row: isize);
+}
+
+/// A vector register that can exchange elements with its neighbours.
+///
+/// # Safety
+/// As for [`Simd`].
+pub trait Square: Simd {
+    /// Transposes the square of the first `LANES` registers.
+    unsafe fn turn(rows: &mut [Self; 8]);
+    /// Hints that a place, valid or not, will be read soon.
+    fn prefetch(_: *const Self::T) {}
 }
 
 /// The body of a [`Tile`].
@@ -161,6 +173,25 @@ macro_rules! kernels {
             }
 
             /// # Safety
+            /// As for [`vector::Row`].
+            $(#[target_feature(enable = $features)])?
+            #[expect(clippy::too_many_arguments)]
+            unsafe fn row(
+                n: usize,
+                k: usize,
+                a: *const $T,
+                a_col: isize,
+                b: *const $T,
+                b_strides: [isize; 2],
+                c: *mut $T,
+                c_col: isize,
+                factors: [$T; 2],
+            ) {
+                // SAFETY: as promised by the caller.
+                unsafe { vector::row::<$S>(n, k, a, a_col, b, b_strides, c, c_col, factors) }
+            }
+
+            /// # Safety
             /// As for [`vector::Dots`].
             $(#[target_feature(enable = $features)])?
             unsafe fn dots(
@@ -202,6 +233,7 @@ macro_rules! kernels {
                 name: $name,
                 lanes: <$S as Simd>::LANES,
                 tiles: &[$([tile::<$rows, 1>, tile::<$rows, 2>]),*],
+                row,
                 dots,
                 tiny,
                 transpose,
@@ -215,7 +247,7 @@ pub(super) use kernels;
 impl<T: Float> Simd for [T; 4] {
     type T = T;
     const LANES: usize = 4;
-    const SIDE: usize = 4;
+    type Square = Self;
     #[inline(always)]
     unsafe fn splat(x: T) -> Self {
         [x; 4]
@@ -246,13 +278,14 @@ impl<T: Float> Simd for [T; 4] {
     unsafe fn fma1(a: T, b: T, c: T) -> T {
         portable_fma(a, b, c)
     }
+}
+
+impl<T: Float> Square for [T; 4] {
     #[inline(always)]
-    unsafe fn transpose(to: *mut T, to_row: usize, from: *const T, from_row: isize) {
-        for j in 0..4 {
-            for i in 0..4 {
-                // SAFETY: the caller vouches for both squares.
-                unsafe { *to.add(i * to_row + j) = *from.offset(j as isize * from_row).add(i) };
-            }
+    unsafe fn turn(rows: &mut [Self; 8]) {
+        let old = *rows;
+        for i in 0..4 {
+            rows[i] = std::array::from_fn(|j| old[j][i]);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Both hold, for each step of `k`, the elements that the tile needs next to each other.
 //! Transposed sources (`x @ W.T`) go through squares that are turned in registers.
 
-use super::micro::{Float, Kernels, Simd};
+use super::micro::{Float, Kernels, Simd, Square};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
@@ -34,7 +34,14 @@ pub unsafe fn transpose<S: Simd>(
         for j in (0..whole_cols).step_by(S::SIDE) {
             let from = from.offset(j as isize * from_row);
             for i in (0..whole_rows).step_by(S::SIDE) {
-                S::transpose(to.add(i * to_row + j), to_row, from.add(i), from_row);
+                let mut square = [S::Square::splat(S::T::ZERO); 8];
+                for (j, side) in square.iter_mut().enumerate().take(S::SIDE) {
+                    *side = S::Square::load(from.offset(j as isize * from_row).add(i));
+                }
+                S::Square::turn(&mut square);
+                for (l, side) in square.into_iter().enumerate().take(S::SIDE) {
+                    side.store(to.add((i + l) * to_row + j));
+                }
             }
         }
         for j in 0..cols {

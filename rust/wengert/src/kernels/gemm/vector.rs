@@ -1,7 +1,8 @@
-//! Products that need no blocking: with a single column, and of matrices of a few elements.
+//! Products that need no blocking: with a single column, single rows, and of matrices of a few
+//! elements. All but the first have the order of additions of a tile.
 
 use super::Problem;
-use super::micro::{Float, Simd};
+use super::micro::{Float, Simd, Square};
 
 /// Partial sums of a dot product: element `p` belongs to sum `p % SUMS`. The number is fixed, so
 /// that every register width, and every layout, adds in the same order.
@@ -147,6 +148,186 @@ fn tree<V: Copy>(mut x: [V; SUMS], add: impl Fn(V, V) -> V) -> V {
         half /= 2;
     }
     x[0]
+}
+
+/// A row of C, in the roundings of a tile: `c[j] = alpha * (a . b[:, j]) + beta * c[j]` for
+/// `j < n`: `fn(n, k, a, column stride, b, strides, c, column stride, [alpha, beta])`. One of the
+/// strides of `b` must be 1, and `n` at most [`ROW`].
+///
+/// # Safety
+/// All elements that the shape names must be valid, and the machine must have the instructions.
+pub type Row<T> =
+    unsafe fn(usize, usize, *const T, isize, *const T, [isize; 2], *mut T, isize, [T; 2]);
+
+/// The most columns of a [`Row`]: their sums stay in the first-level cache.
+pub const ROW: usize = 256;
+
+/// Steps of `k` for which a vector of sums stays in a register.
+const STEPS: usize = 8;
+
+/// How many registers ahead columns of B are fetched: more of them are read side by side than
+/// processors follow by themselves.
+const AHEAD: usize = 16;
+
+/// The body of a [`Row`].
+///
+/// # Safety
+/// As for [`Row`].
+#[inline(always)]
+#[expect(clippy::too_many_arguments)]
+pub unsafe fn row<S: Simd>(
+    n: usize,
+    k: usize,
+    a: *const S::T,
+    a_col: isize,
+    b: *const S::T,
+    [b_row, b_col]: [isize; 2],
+    c: *mut S::T,
+    c_col: isize,
+    [alpha, beta]: [S::T; 2],
+) {
+    let mut sums = [S::T::ZERO; ROW];
+    // SAFETY: as promised by the caller; `n <= ROW`.
+    unsafe {
+        let to = sums.as_mut_ptr();
+        if b_col == 1 {
+            let mut p = 0;
+            while p + STEPS <= k {
+                let (a, b) = (a.offset(p as isize * a_col), b.offset(p as isize * b_row));
+                add_rows::<S, STEPS>(n, a, a_col, b, b_row, to);
+                p += STEPS;
+            }
+            while p < k {
+                let (a, b) = (a.offset(p as isize * a_col), b.offset(p as isize * b_row));
+                add_rows::<S, 1>(n, a, a_col, b, b_row, to);
+                p += 1;
+            }
+        } else {
+            let side = S::SIDE;
+            let mut j = 0;
+            while j + 4 * side <= n {
+                let b = b.offset(j as isize * b_col);
+                turned::<S::Square, 4>(4 * side, k, a, a_col, b, b_col, to.add(j));
+                j += 4 * side;
+            }
+            while j < n {
+                let b = b.offset(j as isize * b_col);
+                turned::<S::Square, 1>(n - j, k, a, a_col, b, b_col, to.add(j));
+                j += side;
+            }
+        }
+        let mut j = 0;
+        while c_col == 1 && j + S::LANES <= n {
+            let sum = S::load(to.add(j));
+            let sum = if beta == S::T::ZERO {
+                sum.mul(S::splat(alpha))
+            } else {
+                sum.fma(S::splat(alpha), S::load(c.add(j)).mul(S::splat(beta)))
+            };
+            sum.store(c.add(j));
+            j += S::LANES;
+        }
+        while j < n {
+            let c = c.offset(j as isize * c_col);
+            *c = finish::<S>(*to.add(j), c, alpha, beta);
+            j += 1;
+        }
+    }
+}
+
+/// `sums[j] += a . b[:, j]` for `P` rows of B with contiguous elements.
+///
+/// # Safety
+/// As for [`Row`], with `k` = `P` and `sums` valid for `n` elements.
+#[inline(always)]
+unsafe fn add_rows<S: Simd, const P: usize>(
+    n: usize,
+    a: *const S::T,
+    a_col: isize,
+    b: *const S::T,
+    b_row: isize,
+    sums: *mut S::T,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let x: [S::T; P] = std::array::from_fn(|p| *a.offset(p as isize * a_col));
+        let whole = n - n % S::LANES;
+        let mut j = 0;
+        while j < whole {
+            let mut sum = S::load(sums.add(j));
+            for (p, &x) in x.iter().enumerate() {
+                sum = S::splat(x).fma(S::load(b.offset(p as isize * b_row).add(j)), sum);
+            }
+            sum.store(sums.add(j));
+            j += S::LANES;
+        }
+        for j in whole..n {
+            let mut sum = *sums.add(j);
+            for (p, &x) in x.iter().enumerate() {
+                sum = S::fma1(x, *b.offset(p as isize * b_row).add(j), sum);
+            }
+            *sums.add(j) = sum;
+        }
+    }
+}
+
+/// `sums[j] = a . b[:, j]` for columns of B with contiguous elements: squares of B are turned in
+/// registers, so that a vector holds one step of `k` for several columns. `G` groups of columns
+/// hide each other's latency.
+///
+/// # Safety
+/// As for [`Row`], with `0 < n <= G * SIDE` and `sums` valid for `G * SIDE` elements.
+#[inline(always)]
+unsafe fn turned<S: Square, const G: usize>(
+    n: usize,
+    k: usize,
+    a: *const S::T,
+    a_col: isize,
+    b: *const S::T,
+    b_col: isize,
+    sums: *mut S::T,
+) {
+    // SAFETY: columns from `n` on are read as the last one; else as promised by the caller.
+    unsafe {
+        let columns: [[*const S::T; 8]; G] = std::array::from_fn(|g| {
+            std::array::from_fn(|j| b.offset((g * S::LANES + j).min(n - 1) as isize * b_col))
+        });
+        let mut acc = [S::splat(S::T::ZERO); G];
+        let whole = k - k % (2 * S::LANES);
+        let mut p = 0;
+        while p < whole {
+            // Two squares: a cache line of each column is used while it is there.
+            for (g, acc) in acc.iter_mut().enumerate() {
+                for column in columns[g].iter().take(S::LANES) {
+                    S::prefetch(column.wrapping_add(p + AHEAD * S::LANES));
+                }
+                for p in [p, p + S::LANES] {
+                    let mut square = [S::splat(S::T::ZERO); 8];
+                    for j in 0..S::LANES {
+                        square[j] = S::load(columns[g][j].add(p));
+                    }
+                    S::turn(&mut square);
+                    for (i, &side) in square.iter().enumerate().take(S::LANES) {
+                        let x = *a.offset((p + i) as isize * a_col);
+                        *acc = S::splat(x).fma(side, *acc);
+                    }
+                }
+            }
+            p += 2 * S::LANES;
+        }
+        for (g, acc) in acc.into_iter().enumerate() {
+            let mut rest = [S::T::ZERO; 8];
+            acc.store(rest.as_mut_ptr());
+            for (j, sum) in rest.iter_mut().enumerate().take(S::SIDE) {
+                for p in whole..k {
+                    *sum = S::fma1(*a.offset(p as isize * a_col), *columns[g][j].add(p), *sum);
+                }
+                if g * S::SIDE + j < n {
+                    *sums.add(g * S::SIDE + j) = *sum;
+                }
+            }
+        }
+    }
 }
 
 /// A whole product of which no side is longer than [`TINY`], all strides free.

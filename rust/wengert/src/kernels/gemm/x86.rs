@@ -1,15 +1,15 @@
 //! The registers of AVX2 and AVX-512.
 
-use super::micro::{Float, Kernels, Simd, kernels, portable_f32, portable_f64};
+use super::micro::{Float, Kernels, Simd, Square, kernels, portable_f32, portable_f64};
 use std::arch::x86_64::*;
 
 macro_rules! registers {
-    ($V:ident, $t:ident, $lanes:literal, $side:literal, $transpose:path,
+    ($V:ident, $t:ident, $lanes:literal, $Square:ident,
      $set1:ident, $loadu:ident, $storeu:ident, $fmadd:ident, $add:ident, $mul:ident) => {
         impl Simd for $V {
             type T = $t;
             const LANES: usize = $lanes;
-            const SIDE: usize = $side;
+            type Square = $Square;
             #[inline(always)]
             unsafe fn splat(x: $t) -> Self {
                 // SAFETY: the caller vouches for the instructions.
@@ -45,11 +45,6 @@ macro_rules! registers {
                 // One instruction wherever this is inlined into a function that has it.
                 Float::mul_add(a, b, c)
             }
-            #[inline(always)]
-            unsafe fn transpose(to: *mut $t, to_row: usize, from: *const $t, from_row: isize) {
-                // SAFETY: the caller vouches for the instructions and both squares.
-                unsafe { $transpose(to, to_row, from, from_row) }
-            }
         }
     };
 }
@@ -58,8 +53,7 @@ registers!(
     __m512,
     f32,
     16,
-    8,
-    transpose_8x8,
+    __m256,
     _mm512_set1_ps,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
@@ -71,8 +65,7 @@ registers!(
     __m512d,
     f64,
     8,
-    4,
-    transpose_4x4,
+    __m256d,
     _mm512_set1_pd,
     _mm512_loadu_pd,
     _mm512_storeu_pd,
@@ -84,8 +77,7 @@ registers!(
     __m256,
     f32,
     8,
-    8,
-    transpose_8x8,
+    __m256,
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
@@ -97,8 +89,7 @@ registers!(
     __m256d,
     f64,
     4,
-    4,
-    transpose_4x4,
+    __m256d,
     _mm256_set1_pd,
     _mm256_loadu_pd,
     _mm256_storeu_pd,
@@ -107,50 +98,55 @@ registers!(
     _mm256_mul_pd
 );
 
-/// Pairs, then pairs of pairs, then halves: three rounds of shuffles for 64 numbers.
-///
-/// # Safety
-/// Needs AVX, and both squares of 8 x 8 elements must be valid.
-#[inline(always)]
-unsafe fn transpose_8x8(to: *mut f32, to_row: usize, from: *const f32, from_row: isize) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let r: [__m256; 8] =
-            std::array::from_fn(|j| _mm256_loadu_ps(from.offset(j as isize * from_row)));
-        let mut quads = [_mm256_setzero_ps(); 8];
-        for j in 0..2 {
-            let (a, b, c, d) = (r[4 * j], r[4 * j + 1], r[4 * j + 2], r[4 * j + 3]);
-            let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-            let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-            quads[j] = _mm256_shuffle_ps::<0x44>(ab0, cd0);
-            quads[2 + j] = _mm256_shuffle_ps::<0xee>(ab0, cd0);
-            quads[4 + j] = _mm256_shuffle_ps::<0x44>(ab1, cd1);
-            quads[6 + j] = _mm256_shuffle_ps::<0xee>(ab1, cd1);
+impl Square for __m256 {
+    /// Pairs, then pairs of pairs, then halves: three rounds of shuffles for 64 numbers.
+    #[inline(always)]
+    unsafe fn turn(r: &mut [Self; 8]) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let mut quads = *r;
+            for j in 0..2 {
+                let (a, b, c, d) = (r[4 * j], r[4 * j + 1], r[4 * j + 2], r[4 * j + 3]);
+                let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                quads[j] = _mm256_shuffle_ps::<0x44>(ab0, cd0);
+                quads[2 + j] = _mm256_shuffle_ps::<0xee>(ab0, cd0);
+                quads[4 + j] = _mm256_shuffle_ps::<0x44>(ab1, cd1);
+                quads[6 + j] = _mm256_shuffle_ps::<0xee>(ab1, cd1);
+            }
+            for i in 0..4 {
+                let (low, high) = (quads[2 * i], quads[2 * i + 1]);
+                r[i] = _mm256_permute2f128_ps::<0x20>(low, high);
+                r[i + 4] = _mm256_permute2f128_ps::<0x31>(low, high);
+            }
         }
-        for i in 0..4 {
-            let (low, high) = (quads[2 * i], quads[2 * i + 1]);
-            _mm256_storeu_ps(to.add(i * to_row), _mm256_permute2f128_ps::<0x20>(low, high));
-            _mm256_storeu_ps(to.add((i + 4) * to_row), _mm256_permute2f128_ps::<0x31>(low, high));
-        }
+    }
+
+    #[inline(always)]
+    fn prefetch(from: *const f32) {
+        // SAFETY: every x86-64 has the instruction, and it cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
 }
 
-/// # Safety
-/// Needs AVX, and both squares of 4 x 4 elements must be valid.
-#[inline(always)]
-unsafe fn transpose_4x4(to: *mut f64, to_row: usize, from: *const f64, from_row: isize) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let r: [__m256d; 4] =
-            std::array::from_fn(|j| _mm256_loadu_pd(from.offset(j as isize * from_row)));
-        let pairs = [
-            (_mm256_unpacklo_pd(r[0], r[1]), _mm256_unpacklo_pd(r[2], r[3])),
-            (_mm256_unpackhi_pd(r[0], r[1]), _mm256_unpackhi_pd(r[2], r[3])),
-        ];
-        for (i, (low, high)) in pairs.into_iter().enumerate() {
-            _mm256_storeu_pd(to.add(i * to_row), _mm256_permute2f128_pd::<0x20>(low, high));
-            _mm256_storeu_pd(to.add((i + 2) * to_row), _mm256_permute2f128_pd::<0x31>(low, high));
+impl Square for __m256d {
+    #[inline(always)]
+    unsafe fn turn(r: &mut [Self; 8]) {
+        // SAFETY: the caller vouches for the instructions.
+        unsafe {
+            let (a0, a1) = (_mm256_unpacklo_pd(r[0], r[1]), _mm256_unpackhi_pd(r[0], r[1]));
+            let (b0, b1) = (_mm256_unpacklo_pd(r[2], r[3]), _mm256_unpackhi_pd(r[2], r[3]));
+            r[0] = _mm256_permute2f128_pd::<0x20>(a0, b0);
+            r[1] = _mm256_permute2f128_pd::<0x20>(a1, b1);
+            r[2] = _mm256_permute2f128_pd::<0x31>(a0, b0);
+            r[3] = _mm256_permute2f128_pd::<0x31>(a1, b1);
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(from: *const f64) {
+        // SAFETY: every x86-64 has the instruction, and it cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
 }
 
