@@ -230,8 +230,15 @@ pub fn find(name: &str) -> Option<&'static Row> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] =
-        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS, matmul::ROWS];
+    let families: &[&'static [Row]] = &[
+        binary::ROWS,
+        cast::ROWS,
+        compare::ROWS,
+        matmul::ROWS,
+        reduce::ROWS,
+        unary::ROWS,
+        view::ROWS,
+    ];
     families.to_vec().into_iter().flatten()
 }
 
