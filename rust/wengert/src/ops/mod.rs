@@ -16,8 +16,10 @@ pub mod args;
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod create;
 pub mod macros;
 pub mod pointwise;
+pub mod random;
 pub mod reduce;
 pub mod unary;
 pub mod view;
@@ -27,6 +29,7 @@ use crate::tensor::Tensor;
 use crate::{Result, bail};
 pub use args::{Args, Param, ParamKind, Signature, Value};
 pub use binary::{add, div, mul, sub};
+pub use create::zeros_like;
 pub use pointwise::Dest;
 
 /// What a call gives back.
@@ -115,6 +118,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row whose operation makes its result.
+    pub(crate) const fn make(
+        name: &'static str,
+        signatures: &'static [&'static str],
+        tags: u32,
+        doc: &'static [&'static str],
+        call: fn(&Args) -> Result<Output>,
+    ) -> Row {
+        Row { name, signatures, doc, tags, call: Call::Make(call) }
+    }
+
     /// Whether the row has all of the given [`tags`].
     pub fn has(&self, tags: u32) -> bool {
         self.tags & tags == tags
@@ -200,11 +214,6 @@ impl Row {
     }
 }
 
-/// Zeros like another tensor.
-pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
-    Tensor::zeros(x.shape(), x.dtype())
-}
-
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     binary::add::run([target, source], Dest::Into(target))?;
@@ -214,8 +223,16 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] =
-        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
+    let families: &[&'static [Row]] = &[
+        unary::ROWS,
+        binary::ROWS,
+        compare::ROWS,
+        reduce::ROWS,
+        view::ROWS,
+        cast::ROWS,
+        create::ROWS,
+        random::ROWS,
+    ];
     families.to_vec().into_iter().flatten()
 }
 
