@@ -17,9 +17,11 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod index;
+pub mod create;
 pub mod macros;
 pub mod matmul;
 pub mod pointwise;
+pub mod random;
 pub mod reduce;
 pub mod unary;
 pub mod view;
@@ -32,6 +34,7 @@ use std::sync::OnceLock;
 
 pub use args::{Args, Param, ParamKind, Signature, Value};
 pub use binary::{add, div, mul, sub};
+pub use create::zeros_like;
 pub use pointwise::Dest;
 
 /// What a call gives back.
@@ -123,6 +126,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row whose operation makes its result.
+    pub(crate) const fn make(
+        name: &'static str,
+        signatures: &'static [&'static str],
+        tags: u32,
+        doc: &'static [&'static str],
+        call: fn(&Args) -> Result<Output>,
+    ) -> Row {
+        Row { name, signatures, doc, tags, call: Call::Make(call) }
+    }
+
     /// Whether the row has all of the given [`tags`].
     pub fn has(&self, tags: u32) -> bool {
         self.tags & tags == tags
@@ -208,11 +222,6 @@ impl Row {
     }
 }
 
-/// Zeros like another tensor.
-pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
-    Tensor::zeros(x.shape(), x.dtype())
-}
-
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     binary::add::run([target, source], Dest::Into(target))?;
@@ -234,7 +243,9 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         binary::ROWS,
         cast::ROWS,
         compare::ROWS,
+        create::ROWS,
         matmul::ROWS,
+        random::ROWS,
         reduce::ROWS,
         unary::ROWS,
         view::ROWS,
