@@ -11,14 +11,21 @@
 //! forms, stubs, tests and benches. The table is an explicit list of families; a test holds it
 //! against the test table.
 
+pub mod activation;
 pub mod algebra;
 pub mod args;
 pub mod binary;
 pub mod cast;
+pub mod close;
 pub mod compare;
+pub mod extrema;
 pub mod macros;
+pub mod moments;
+pub mod norm;
 pub mod pointwise;
 pub mod reduce;
+pub mod scan;
+pub mod ternary;
 pub mod unary;
 pub mod view;
 
@@ -214,8 +221,22 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] =
-        &[unary::ROWS, binary::ROWS, compare::ROWS, reduce::ROWS, view::ROWS, cast::ROWS];
+    let families: &[&'static [Row]] = &[
+        unary::ROWS,
+        binary::ROWS,
+        ternary::ROWS,
+        activation::ROWS,
+        activation::FUNCTIONS,
+        compare::ROWS,
+        close::ROWS,
+        reduce::ROWS,
+        extrema::ROWS,
+        moments::ROWS,
+        norm::ROWS,
+        scan::ROWS,
+        view::ROWS,
+        cast::ROWS,
+    ];
     families.to_vec().into_iter().flatten()
 }
 
