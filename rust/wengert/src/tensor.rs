@@ -577,7 +577,12 @@ impl Tensor {
     pub fn from_bytes(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Tensor> {
         let out = Tensor::uninitialised("from_bytes", shape, dtype)?;
         if out.numel() * dtype.size() != bytes.len() {
-            bail!(Shape, "from_bytes", "shape {shape:?} of {dtype} does not hold {} bytes", bytes.len());
+            bail!(
+                Shape,
+                "from_bytes",
+                "shape {shape:?} of {dtype} does not hold {} bytes",
+                bytes.len()
+            );
         }
         if dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
             bail!(Value, "from_bytes", "a truth value must be 0 or 1");

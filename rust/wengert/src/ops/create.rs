@@ -422,6 +422,7 @@ macro_rules! of_size {
     ($name:literal, $value:expr, $doc:literal) => {
         Row {
             name: $name,
+            aliases: &[],
             signatures: &[signature!("size: size, *")],
             doc: &[$doc],
             tags: NEW | OUT,
@@ -437,6 +438,7 @@ pub const ROWS: &[Row] = &[
     of_size!("empty", None, " Uninitialised elements of the given size."),
     Row {
         name: "full",
+        aliases: &[],
         signatures: &[signature!("size: int[], fill_value: Number, *")],
         doc: &[" One number everywhere; its kind decides the type unless one is given."],
         tags: NEW | OUT,

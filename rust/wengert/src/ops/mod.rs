@@ -11,18 +11,25 @@
 //! forms, stubs, tests and benches. The table is an explicit list of families; a test holds it
 //! against the test table.
 
+pub mod activation;
 pub mod algebra;
 pub mod args;
 pub mod binary;
 pub mod cast;
+pub mod close;
 pub mod compare;
-pub mod index;
 pub mod create;
+pub mod extrema;
+pub mod index;
 pub mod macros;
 pub mod matmul;
+pub mod moments;
+pub mod norm;
 pub mod pointwise;
 pub mod random;
 pub mod reduce;
+pub mod scan;
+pub mod ternary;
 pub mod unary;
 pub mod view;
 
@@ -134,7 +141,7 @@ impl Row {
         doc: &'static [&'static str],
         call: fn(&Args) -> Result<Output>,
     ) -> Row {
-        Row { name, signatures, doc, tags, call: Call::Make(call) }
+        Row { name, aliases: &[], signatures, doc, tags, call: Call::Make(call) }
     }
 
     /// Whether the row has all of the given [`tags`].
@@ -240,13 +247,21 @@ pub fn find(name: &str) -> Option<&'static Row> {
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
     let families: &[&'static [Row]] = &[
+        activation::ROWS,
+        activation::FUNCTIONS,
         binary::ROWS,
         cast::ROWS,
+        close::ROWS,
         compare::ROWS,
         create::ROWS,
+        extrema::ROWS,
         matmul::ROWS,
+        moments::ROWS,
+        norm::ROWS,
         random::ROWS,
         reduce::ROWS,
+        scan::ROWS,
+        ternary::ROWS,
         unary::ROWS,
         view::ROWS,
     ];
