@@ -17,10 +17,15 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod create;
+pub mod index;
+pub mod join;
 pub mod macros;
+pub mod places;
 pub mod pointwise;
 pub mod random;
 pub mod reduce;
+pub mod select;
+pub mod triangle;
 pub mod unary;
 pub mod view;
 
@@ -232,6 +237,10 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         cast::ROWS,
         create::ROWS,
         random::ROWS,
+        triangle::ROWS,
+        join::ROWS,
+        index::ROWS,
+        select::ROWS,
     ];
     families.to_vec().into_iter().flatten()
 }
