@@ -2,6 +2,7 @@
 
 pub mod cast;
 pub mod engine;
+pub mod index;
 pub mod isa;
 pub mod math;
 pub mod reduce;
