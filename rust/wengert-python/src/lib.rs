@@ -1,9 +1,83 @@
 //! The Python extension module `wengert._core`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`tensor`] | the class `Tensor`: protocols, attributes |
+//! | [`bind`] | the operation table as functions and methods |
+//! | [`args`] | Python arguments to a row's values |
+//! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`autograd`], [`random`] | backward passes, nodes, hooks; generators |
+//! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
+#![deny(unsafe_code)]
+
+mod args;
+mod autograd;
+mod bind;
+mod cell;
+mod data;
+mod error;
+mod held;
+mod index;
+mod numpy;
+mod random;
+mod settings;
+mod tensor;
+mod types;
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 /// The compiled half of `wengert`.
 #[pymodule(gil_used = true)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("__version__", env!("CARGO_PKG_VERSION"))
+    let py = m.py();
+    error::install(m)?;
+    m.add_class::<tensor::PyTensor>()?;
+    types::install(m)?;
+    m.add_class::<random::PyGenerator>()?;
+    m.add_class::<autograd::PyNode>()?;
+    m.add_class::<autograd::PyHookHandle>()?;
+    m.add_class::<autograd::PyGradModeBlock>()?;
+    let mut names: Vec<String> = Vec::new();
+    bind::install(m, &mut names)?;
+    m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
+    m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
+    m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;
+    m.add_function(wrap_pyfunction!(data::_rebuild_tensor, m)?)?;
+    m.add_function(wrap_pyfunction!(numpy::from_numpy, m)?)?;
+    m.add_function(wrap_pyfunction!(numpy::frombuffer, m)?)?;
+    m.add_function(wrap_pyfunction!(autograd::backward, m)?)?;
+    m.add_function(wrap_pyfunction!(autograd::grad, m)?)?;
+    m.add_function(wrap_pyfunction!(autograd::is_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(autograd::_set_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(random::manual_seed, m)?)?;
+    m.add_function(wrap_pyfunction!(random::seed, m)?)?;
+    m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
+    m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
+    m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    settings::install(m)?;
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    for (name, value) in [
+        ("inf", f64::INFINITY),
+        ("nan", f64::NAN),
+        ("pi", std::f64::consts::PI),
+        ("e", std::f64::consts::E),
+    ] {
+        m.add(name, value)?;
+    }
+    wengert::graph::backward::set_interrupt_check(|| {
+        Python::attach(|py| py.check_signals()).map_err(error::from_py)
+    });
+    // Everything public is exported, except what the package gives another home.
+    let elsewhere =
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle"];
+    let all = PyList::empty(py);
+    for name in m.dict().keys() {
+        let name: String = name.extract()?;
+        if !name.starts_with('_') && !elsewhere.contains(&name.as_str()) {
+            all.append(name)?;
+        }
+    }
+    m.add("__all__", all)
 }

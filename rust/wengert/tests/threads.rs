@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 use wengert::Kind;
 use wengert::kernels::threads::*;
@@ -24,6 +24,16 @@ fn ranges(len: usize, grain: usize) -> Vec<(usize, usize)> {
     let mut seen = seen.into_inner().unwrap();
     seen.sort();
     seen
+}
+
+/// Waits until `n` threads have come here. A barrier that gives up where threads are missing.
+fn meet(arrived: &AtomicUsize, n: usize) {
+    arrived.fetch_add(1, Ordering::SeqCst);
+    let end = Instant::now() + Duration::from_secs(20);
+    while arrived.load(Ordering::SeqCst) < n {
+        assert!(Instant::now() < end, "{n} threads were expected");
+        std::thread::sleep(Duration::from_micros(50));
+    }
 }
 
 fn sum(len: usize, grain: usize) -> usize {
@@ -77,10 +87,10 @@ fn number_of_threads_can_change_at_any_time() {
             set_num_threads(n).unwrap();
             assert_eq!(num_threads(), n);
             // As many chunks as threads, each waiting for all others: needs n real threads.
-            let barrier = Barrier::new(n);
+            let arrived = AtomicUsize::new(0);
             let ids = Mutex::new(HashSet::new());
             parallel_chunks(n, 1, |_, _| {
-                barrier.wait();
+                meet(&arrived, n);
                 ids.lock().unwrap().insert(std::thread::current().id());
             });
             assert_eq!(ids.into_inner().unwrap().len(), n);
@@ -145,7 +155,7 @@ fn join_and_scope_return_results() {
 #[test]
 fn panics_reach_the_caller() {
     std::panic::set_hook(Box::new(|info| {
-        if info.payload_as_str() != Some("expected") {
+        if info.payload().downcast_ref() != Some(&"expected") {
             eprintln!("{info}");
         }
     }));
@@ -166,6 +176,33 @@ fn panics_reach_the_caller() {
         });
     }
     let _ = std::panic::take_hook();
+}
+
+#[test]
+fn late_workers_are_not_waited_for() {
+    with_threads(2, || {
+        // The only worker is busy with the first loop while a second one runs.
+        let (busy, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                parallel_chunks(2, 1, |_, _| {
+                    busy.fetch_add(1, Ordering::SeqCst);
+                    let end = Instant::now() + Duration::from_secs(20);
+                    while !done.load(Ordering::SeqCst) {
+                        assert!(Instant::now() < end, "the second loop waits for the first");
+                        std::thread::yield_now();
+                    }
+                });
+            });
+            while busy.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                assert_eq!(sum(1000, 10), 499_500);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+    });
 }
 
 #[test]
@@ -236,10 +273,8 @@ fn a_forked_child_has_working_threads() {
                 let result = in_fork(|| {
                     let works = sum(1000, 10) == 499_500 && join(|| 1, || 2) == (1, 2);
                     set_num_threads(4).unwrap();
-                    let barrier = Barrier::new(4);
-                    parallel_chunks(4, 1, |_, _| {
-                        barrier.wait();
-                    });
+                    let arrived = AtomicUsize::new(0);
+                    parallel_chunks(4, 1, |_, _| meet(&arrived, 4));
                     works && grandchild()
                 });
                 busy.store(false, Ordering::Relaxed);

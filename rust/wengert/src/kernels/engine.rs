@@ -51,6 +51,9 @@ pub const GRAIN: usize = 64 * 1024;
 /// cache beside the lines they are gathered from.
 const TILE_BYTES: usize = 4096;
 
+/// Columns up to which rows are staged to be run together.
+const SHORT: usize = 16;
+
 /// A cache line, for cutting blocks across the grain of memory.
 const LINE: usize = 64;
 
@@ -76,28 +79,95 @@ pub unsafe fn map(kernel: &Kernel, compute: DType, shape: &[usize], operands: &[
     let Some(table) = &kernel.loops[compute as usize] else {
         panic!("kernel {} has no loop for {compute}", kernel.name)
     };
-    assert_eq!(operands.len(), kernel.arity() + 1, "operands of kernel {}", kernel.name);
+    let count = operands.len();
+    assert!(count == kernel.arity() + 1, "kernel {} got {count} operands", kernel.name);
     let body = table[isa() as usize];
-    let mut slots = [Slot::EMPTY; MAX_OPERANDS];
-    let slots = &mut slots[..operands.len()];
-    let mut flat = true;
     let len: usize = shape.iter().product();
-    for (i, (slot, operand)) in slots.iter_mut().zip(operands).enumerate() {
-        *slot = Slot {
-            ptr: operand.ptr,
-            stored: operand.dtype,
-            wanted: kernel.kind(i).dtype(compute),
-            step: 0,
+    let mut flat = Flat { ptrs: [std::ptr::null_mut(); MAX_OPERANDS], steps: [0; MAX_OPERANDS] };
+    for (i, operand) in operands.iter().enumerate() {
+        let step = flat_step(shape, operand.strides, i > 0);
+        let (Some(step), true) = (step, operand.dtype == kernel.kind(i).dtype(compute)) else {
+            // SAFETY: the caller's promises.
+            return unsafe { map_strided(kernel, compute, body, shape, operands) };
         };
-        flat = flat && slot.flatten(shape, operand.strides, len) && (i > 0 || slot.step != 0);
+        flat.ptrs[i] = operand.ptr;
+        flat.steps[i] = step * operand.dtype.size() as isize;
     }
-    // SAFETY: the caller's promises; `slots` describes `operands`.
-    unsafe {
-        match flat {
-            true => run_flat(body, slots, len),
-            false => run_strided(Some(body), shape, operands, slots),
+    // SAFETY: the caller's promises; `flat` describes every operand.
+    unsafe { run_flat(body, flat, len) }
+}
+
+/// The step, 1 or 0, of an operand that is one run of memory or, if that is allowed, one element.
+#[inline]
+fn flat_step(shape: &[usize], strides: &[isize], scalar_allowed: bool) -> Option<isize> {
+    let (mut contiguous, mut scalar, mut expected) = (true, true, 1);
+    for (&n, &stride) in shape.iter().zip(strides).rev() {
+        if n != 1 {
+            contiguous &= stride == expected;
+            scalar &= stride == 0;
+            expected *= n as isize;
         }
     }
+    match (contiguous, scalar && scalar_allowed) {
+        (true, _) => Some(1),
+        (false, true) => Some(0),
+        (false, false) => None,
+    }
+}
+
+/// Operands of a loop over consecutive elements.
+struct Flat {
+    ptrs: [*mut u8; MAX_OPERANDS],
+    steps: [isize; MAX_OPERANDS],
+}
+
+// SAFETY: addresses that `map`'s caller answers for; threads write disjoint elements.
+unsafe impl Sync for Flat {}
+
+impl Flat {
+    /// Runs the loop over a part of the elements.
+    ///
+    /// # Safety
+    /// The operands are valid there.
+    unsafe fn run(&self, body: Loop, range: Range<usize>) {
+        let mut ptrs = self.ptrs;
+        for (ptr, step) in ptrs.iter_mut().zip(self.steps) {
+            *ptr = ptr.wrapping_offset(range.start as isize * step);
+        }
+        // SAFETY: by the caller's promise.
+        unsafe { body(ptrs.as_ptr(), self.steps.as_ptr(), range.len()) }
+    }
+}
+
+/// Runs a loop over `len` consecutive elements.
+#[inline]
+unsafe fn run_flat(body: Loop, flat: Flat, len: usize) {
+    // SAFETY: `map`'s caller promised validity over the whole shape, and parts are disjoint.
+    unsafe {
+        match len {
+            0 => {}
+            1..=GRAIN => body(flat.ptrs.as_ptr(), flat.steps.as_ptr(), len),
+            _ => parallel_for(len, GRAIN / 2, |range| flat.run(body, range)),
+        }
+    }
+}
+
+/// [`map`] when some operand is strided or of another type.
+#[inline(never)]
+unsafe fn map_strided(
+    kernel: &Kernel,
+    compute: DType,
+    body: Loop,
+    shape: &[usize],
+    operands: &[Operand],
+) {
+    let mut slots = [Slot::EMPTY; MAX_OPERANDS];
+    let slots = &mut slots[..operands.len()];
+    for (i, (slot, o)) in slots.iter_mut().zip(operands).enumerate() {
+        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: kernel.kind(i).dtype(compute) };
+    }
+    // SAFETY: passed on; `slots` describes `operands`.
+    unsafe { run_strided(Some(body), shape, operands, slots) }
 }
 
 /// As [`map`], for a loop whose operands are all of its own types; without a loop, elements are
@@ -110,7 +180,7 @@ pub(super) unsafe fn run(body: Option<Loop>, shape: &[usize], operands: &[Operan
     let mut slots = [Slot::EMPTY; MAX_OPERANDS];
     let slots = &mut slots[..operands.len()];
     for (slot, o) in slots.iter_mut().zip(operands) {
-        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: o.dtype, step: 0 };
+        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: o.dtype };
     }
     // SAFETY: passed on.
     unsafe { run_strided(body, shape, operands, slots) }
@@ -122,8 +192,6 @@ struct Slot {
     ptr: *mut u8,
     stored: DType,
     wanted: DType,
-    /// Bytes per element of a flat walk: the element size or 0.
-    step: isize,
 }
 
 // SAFETY: a slot is an address; `map`'s caller answers for what lies there, and threads write
@@ -134,48 +202,10 @@ unsafe impl Sync for Slot {}
 
 impl Slot {
     const EMPTY: Slot =
-        Slot { ptr: std::ptr::null_mut(), stored: DType::Bool, wanted: DType::Bool, step: 0 };
-
-    /// Whether the operand is of the kernel's type and one run of memory, or one element.
-    #[inline]
-    fn flatten(&mut self, shape: &[usize], strides: &[isize], len: usize) -> bool {
-        let (mut contiguous, mut scalar, mut expected) = (true, true, 1);
-        for (&n, &stride) in shape.iter().zip(strides).rev() {
-            if n != 1 {
-                contiguous &= stride == expected;
-                scalar &= stride == 0;
-                expected *= n as isize;
-            }
-        }
-        // A single element is both; as the output it must count as contiguous.
-        self.step = if contiguous { self.stored.size() as isize } else { 0 };
-        self.stored == self.wanted && (contiguous || scalar || len == 0)
-    }
+        Slot { ptr: std::ptr::null_mut(), stored: DType::Bool, wanted: DType::Bool };
 
     fn converts(&self) -> bool {
         self.stored != self.wanted
-    }
-}
-
-/// Runs `body` over `len` elements, each operand at its `step`.
-#[inline]
-unsafe fn run_flat(body: Loop, slots: &[Slot], len: usize) {
-    let piece = |range: Range<usize>| {
-        let mut ptrs = [std::ptr::null_mut(); MAX_OPERANDS];
-        let mut strides = [0; MAX_OPERANDS];
-        for (k, slot) in slots.iter().enumerate() {
-            ptrs[k] = slot.ptr.wrapping_offset(range.start as isize * slot.step);
-            strides[k] = slot.step;
-        }
-        // SAFETY: `map`'s caller promised validity over the whole shape; pieces are disjoint.
-        unsafe { body(ptrs.as_ptr(), strides.as_ptr(), range.len()) }
-    };
-    if len <= GRAIN {
-        if len > 0 {
-            piece(0..len);
-        }
-    } else {
-        parallel_for(len, GRAIN / 2, piece);
     }
 }
 
@@ -284,6 +314,8 @@ struct Walk<'a> {
     rows: usize,
     columns: usize,
     staged: [bool; MAX_OPERANDS],
+    /// Rows are short: scalars along them are spread when staged.
+    short: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -294,14 +326,11 @@ impl<'a> Walk<'a> {
         }
         let column = axes.pop().unwrap_or(one);
         let mut staged = [false; MAX_OPERANDS];
-        let mut widest = 1;
         for (k, slot) in slots.iter().enumerate() {
             let step = column.steps[k];
             let plain = step == slot.stored.size() as isize || (step == 0 && k > 0);
             staged[k] = slot.converts() || !plain;
-            widest = widest.max(slot.stored.size()).max(slot.wanted.size());
         }
-        let any_staged = staged.contains(&true);
 
         // Rows follow memory of the first staged operand that the columns run across.
         let mut across = None;
@@ -321,6 +350,17 @@ impl<'a> Walk<'a> {
         one.steps = [0; MAX_OPERANDS];
         let row = row.unwrap_or(one);
 
+        // A loop over three elements is mostly calls. Rows that short are staged, several to a
+        // tile, so that a call covers the whole block.
+        let mut widest = 1;
+        let short = body.is_some() && column.len <= SHORT && row.len > 1;
+        for (k, slot) in slots.iter().enumerate() {
+            let broken = row.steps[k] != column.steps[k] * column.len as isize;
+            staged[k] |= short && broken;
+            widest = widest.max(slot.stored.size()).max(slot.wanted.size());
+        }
+        let any_staged = staged.contains(&true);
+
         let capacity = if any_staged && body.is_some() { TILE_BYTES / widest } else { GRAIN / 4 };
         let (rows, columns) = if across.is_some() {
             let rows = (LINE / widest).min(row.len);
@@ -329,7 +369,7 @@ impl<'a> Walk<'a> {
             let columns = column.len.min(capacity);
             ((capacity / columns).min(row.len), columns)
         };
-        Walk { body, slots, outer: axes, row, column, rows, columns, staged }
+        Walk { body, slots, outer: axes, row, column, rows, columns, staged, short }
     }
 
     fn units(&self) -> usize {
@@ -391,14 +431,15 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The memory of operand `k` from `ptr` on.
+    fn at(&self, k: usize, ptr: *mut u8) -> Block {
+        Block { ptr, row: self.row.steps[k], column: self.column.steps[k] }
+    }
+
     /// One block: operand `k` begins at `ptrs[k]`.
     unsafe fn block(&self, ptrs: &[*mut u8; MAX_OPERANDS], rows: usize, columns: usize) {
         let Some(body) = self.body else {
-            let [to, from] = [0, 1].map(|k| Block {
-                ptr: ptrs[k],
-                row: self.row.steps[k],
-                column: self.column.steps[k],
-            });
+            let [to, from] = [0, 1].map(|k| self.at(k, ptrs[k]));
             // SAFETY: both blocks lie inside the shape that the caller promised.
             return unsafe { move_block(self.slots[0].stored.size(), to, from, rows, columns) };
         };
@@ -409,16 +450,20 @@ impl<'a> Walk<'a> {
         let mut one_run = true;
         for (k, slot) in self.slots.iter().enumerate() {
             let size = slot.wanted.size() as isize;
-            let scalar = self.column.steps[k] == 0 && k > 0;
+            let mut scalar = self.column.steps[k] == 0 && k > 0;
             if self.staged[k] {
                 at[k] = tiles[k].0.as_mut_ptr().cast();
+                scalar &= !self.short || self.row.steps[k] == 0;
                 // What all rows share is gathered once, and what a row shares once per row.
                 let width = if scalar { 1 } else { columns };
                 let height = if scalar && self.row.steps[k] == 0 { 1 } else { rows };
                 pitch[k] = if scalar && height == 1 { 0 } else { size * width as isize };
                 if k > 0 {
                     // SAFETY: the block is readable, and fits the tile by choice of its size.
-                    unsafe { self.gather(k, at[k], ptrs[k], height, width) };
+                    unsafe {
+                        let from = self.at(k, ptrs[k]);
+                        load((at[k], slot.wanted), (from, slot.stored), height, width)
+                    };
                 }
             } else {
                 pitch[k] = self.row.steps[k];
@@ -440,87 +485,81 @@ impl<'a> Walk<'a> {
                 }
             }
             if self.staged[0] {
-                self.scatter(ptrs[0], at[0], rows, columns);
+                let Slot { stored, wanted, .. } = self.slots[0];
+                store((self.at(0, ptrs[0]), stored), (at[0], wanted), rows, columns);
             }
         }
     }
+}
 
-    /// Fills a dense tile with a block of operand `k`, converted.
-    unsafe fn gather(&self, k: usize, tile: *mut u8, from: *mut u8, rows: usize, columns: usize) {
-        let Slot { stored, wanted, .. } = self.slots[k];
-        let (size, step) = (stored.size() as isize, self.column.steps[k]);
-        let source = Block { ptr: from, row: self.row.steps[k], column: step };
-        // SAFETY: the source block is readable, tiles hold a block of either type.
-        unsafe {
-            if stored == wanted {
-                move_block(
-                    stored.size(),
-                    Block::dense(tile, stored, columns),
-                    source,
-                    rows,
-                    columns,
-                );
-                return;
+/// Fills a dense tile with a block of memory, converted.
+///
+/// # Safety
+/// The block is valid for reads of `rows` x `columns` elements of type `stored`, and `tile` for
+/// writes of as many of type `wanted`.
+pub(super) unsafe fn load(
+    (tile, wanted): (*mut u8, DType),
+    (from, stored): (Block, DType),
+    rows: usize,
+    columns: usize,
+) {
+    let dense = Block::dense(tile, wanted, columns);
+    // SAFETY: the caller's promises; `raw` holds `height * width` elements.
+    unsafe {
+        if stored == wanted {
+            return move_block(stored.size(), dense, from, rows, columns);
+        }
+        let cast = cast_loop(stored, wanted);
+        if from.column == stored.size() as isize {
+            for r in 0..rows {
+                convert(cast, dense.at(r, 0).ptr, from.at(r, 0).ptr, columns);
             }
-            let cast = cast_loop(stored, wanted);
-            if step == size {
-                let mut to = tile;
-                for r in 0..rows as isize {
-                    convert(cast, to, from.wrapping_offset(r * source.row), columns);
-                    to = to.add(columns * wanted.size());
-                }
-            } else {
-                let mut raw = Tile(MaybeUninit::uninit());
-                let raw: *mut u8 = raw.0.as_mut_ptr().cast();
-                move_block(
-                    stored.size(),
-                    Block::dense(raw, stored, columns),
-                    source,
-                    rows,
-                    columns,
-                );
-                convert(cast, tile, raw, rows * columns);
+            return;
+        }
+        let mut raw = Tile(MaybeUninit::uninit());
+        let raw: *mut u8 = raw.0.as_mut_ptr().cast();
+        let width = columns.min(TILE_BYTES / stored.size());
+        let height = rows.min(TILE_BYTES / stored.size() / width);
+        for r in (0..rows).step_by(height) {
+            for c in (0..columns).step_by(width) {
+                let (h, w) = (height.min(rows - r), width.min(columns - c));
+                let piece = Block::dense(raw, stored, w);
+                move_block(stored.size(), piece, from.at(r, c), h, w);
+                // Either the piece is one row or it has whole rows.
+                convert(cast, dense.at(r, c).ptr, raw, h * w);
             }
         }
     }
+}
 
-    /// Writes a dense tile of results to a block of the output, converted.
-    unsafe fn scatter(&self, to: *mut u8, tile: *mut u8, rows: usize, columns: usize) {
-        let Slot { stored, wanted, .. } = self.slots[0];
-        let (size, step) = (stored.size() as isize, self.column.steps[0]);
-        let target = Block { ptr: to, row: self.row.steps[0], column: step };
-        // SAFETY: the target block is writable, tiles hold a block of either type.
-        unsafe {
-            if stored == wanted {
-                move_block(
-                    stored.size(),
-                    target,
-                    Block::dense(tile, stored, columns),
-                    rows,
-                    columns,
-                );
-                return;
-            }
-            let cast = cast_loop(wanted, stored);
-            if step == size {
-                let mut from = tile;
-                for r in 0..rows as isize {
-                    convert(cast, to.wrapping_offset(r * target.row), from, columns);
-                    from = from.add(columns * wanted.size());
-                }
-            } else {
-                let mut raw = Tile(MaybeUninit::uninit());
-                let raw: *mut u8 = raw.0.as_mut_ptr().cast();
-                convert(cast, raw, tile, rows * columns);
-                move_block(
-                    stored.size(),
-                    target,
-                    Block::dense(raw, stored, columns),
-                    rows,
-                    columns,
-                );
-            }
+/// Writes a dense tile to a block of memory, converted.
+///
+/// # Safety
+/// The block is valid for writes of `rows` x `columns` elements of type `stored`, and `tile` for
+/// reads of as many of type `wanted`, which fit a tile in either type.
+pub(super) unsafe fn store(
+    (to, stored): (Block, DType),
+    (tile, wanted): (*mut u8, DType),
+    rows: usize,
+    columns: usize,
+) {
+    let dense = Block::dense(tile, wanted, columns);
+    // SAFETY: the caller's promises.
+    unsafe {
+        if stored == wanted {
+            return move_block(stored.size(), to, dense, rows, columns);
         }
+        let cast = cast_loop(wanted, stored);
+        if to.column == stored.size() as isize {
+            for r in 0..rows {
+                convert(cast, to.at(r, 0).ptr, dense.at(r, 0).ptr, columns);
+            }
+            return;
+        }
+        let mut raw = Tile(MaybeUninit::uninit());
+        let raw: *mut u8 = raw.0.as_mut_ptr().cast();
+        convert(cast, raw, tile, rows * columns);
+        move_block(stored.size(), to, Block::dense(raw, stored, columns), rows, columns);
     }
 }
 
@@ -548,6 +587,11 @@ impl Block {
         let size = dtype.size() as isize;
         Block { ptr, row: size * columns as isize, column: size }
     }
+
+    pub(super) fn at(self, row: usize, column: usize) -> Self {
+        let offset = row as isize * self.row + column as isize * self.column;
+        Block { ptr: self.ptr.wrapping_offset(offset), ..self }
+    }
 }
 
 /// Copies `rows` x `columns` elements of `size` bytes, reading along the source's memory.
@@ -568,12 +612,26 @@ pub(super) unsafe fn move_block(size: usize, to: Block, from: Block, rows: usize
 
 unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: usize) {
     let size = size_of::<T>() as isize;
-    // The inner loop goes along the source's shorter step.
-    let turned = from.row.unsigned_abs() < from.column.unsigned_abs() && rows > 1;
     let turn = |b: Block| Block { ptr: b.ptr, row: b.column, column: b.row };
-    let (to, from, rows, columns) = match turned {
-        true => (turn(to), turn(from), columns, rows),
-        false => (to, from, rows, columns),
+    let side = LINE / size_of::<T>();
+    if from.row == size && to.column == size && rows > 1 && columns > 1 {
+        // Both sides are contiguous, but across each other: squares of one line's side, so that
+        // each line is touched once, even where many rows compete for one cache set.
+        for r in (0..rows).step_by(side) {
+            for c in (0..columns).step_by(side) {
+                let (to, from) = (to.at(r, c), from.at(r, c));
+                // SAFETY: the square lies inside both blocks.
+                unsafe { transpose::<T>(to, from, side.min(rows - r), side.min(columns - c)) }
+            }
+        }
+        return;
+    }
+    // The inner loop goes along the source's shorter step, unless it would hardly be a loop.
+    let shorter = from.row.unsigned_abs() < from.column.unsigned_abs();
+    let (to, from, rows, columns) = if rows > 8 && (shorter || columns < 8) {
+        (turn(to), turn(from), columns, rows)
+    } else {
+        (to, from, rows, columns)
     };
     for r in 0..rows as isize {
         let to_row = to.ptr.wrapping_offset(r * to.row);
@@ -593,6 +651,30 @@ unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: u
                     to_row.wrapping_offset(c * to.column).cast::<T>().write(value);
                 }
             }
+        }
+    }
+}
+
+/// Moves a square of up to a line's side: `from` is contiguous down its columns, `to` along its
+/// rows.
+///
+/// # Safety
+/// Both blocks are valid for `rows` x `columns` elements, each at most a line's worth.
+unsafe fn transpose<T: Copy>(to: Block, from: Block, rows: usize, columns: usize) {
+    let mut square = Tile(MaybeUninit::uninit());
+    let square: *mut T = square.0.as_mut_ptr().cast();
+    let side = LINE / size_of::<T>();
+    // SAFETY: the square holds `side * side` elements, a tile at most.
+    unsafe {
+        for c in 0..columns {
+            let line = from.ptr.wrapping_offset(c as isize * from.column).cast::<T>();
+            for r in 0..rows {
+                square.add(r * side + c).write(line.add(r).read());
+            }
+        }
+        for r in 0..rows {
+            let line = to.ptr.wrapping_offset(r as isize * to.row).cast::<T>();
+            std::ptr::copy_nonoverlapping(square.add(r * side), line, columns);
         }
     }
 }

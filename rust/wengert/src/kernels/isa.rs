@@ -90,31 +90,31 @@ pub fn available() -> Vec<Isa> {
     [Isa::Baseline, Isa::Avx2, Isa::Avx512].into_iter().filter(|&l| l <= detect()).collect()
 }
 
-/// Defines functions whose bodies are compiled for every instruction set; a call runs the body
-/// for the machine's. The argument list is passed on, so a body may be generic.
+/// Defines a function whose body is compiled for every instruction set; calling it runs the
+/// body for the machine's. All arguments are passed on, so the body may be generic.
 ///
 /// ```ignore
 /// per_isa! {
 ///     /// Sums a row.
-///     unsafe fn sum<T: Real>(x: *const T, n: usize) -> T { ... }
+///     unsafe fn sum<T: Sum>(x: *const T, n: usize) -> T { ... }
 /// }
 /// ```
 macro_rules! per_isa {
     ($(
         $(#[$meta:meta])*
-        $vis:vis unsafe fn $name:ident $(<$($g:ident: $bound:path),+>)?
-            ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+        $vis:vis unsafe fn $name:ident $(<$($g:ident $(: $bound:path)?),+>)?
+            ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
     )*) => { $(
         $(#[$meta])*
         #[inline]
         #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+        $vis unsafe fn $name $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            unsafe fn body $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? $body
+            unsafe fn body $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
-            unsafe fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx2 $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the caller's promises are passed on unchanged.
                 unsafe { body $(::<$($g),+>)? ($($arg),*) }
             }
@@ -122,7 +122,7 @@ macro_rules! per_isa {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
             #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-            unsafe fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            unsafe fn avx512 $(<$($g $(: $bound)?),+>)? ($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the caller's promises are passed on unchanged.
                 unsafe { body $(::<$($g),+>)? ($($arg),*) }
             }

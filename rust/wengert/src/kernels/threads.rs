@@ -6,7 +6,9 @@
 //! on the number of threads.
 //!
 //! - **The caller works too.** `n` threads are the caller and `n - 1` workers. The caller starts
-//!   at once instead of waiting for a worker to wake up.
+//!   at once instead of waiting for a worker to wake up, and at the end it waits only for workers
+//!   that are running a chunk. One that comes late, because its processor was busy with other
+//!   processes, finds the loop closed.
 //! - **Nested loops run inline.** Inside a chunk or a task every function here runs its work on
 //!   the spot, so nothing ever waits for a worker while being one: there is nothing to deadlock.
 //! - **Nothing starts early.** The pool is built by the first loop long enough to need it, never
@@ -19,11 +21,16 @@
 //! - **No threads to be had** (a process limit, no memory for stacks) is no error: the loop runs
 //!   on the caller alone.
 
+#![allow(unsafe_code)]
+
 use crate::error::{Error, Kind, Result};
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use std::any::Any;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -171,41 +178,126 @@ fn runs_inline() -> bool {
 
 /// Calls `f` with every number below `count`, on all threads.
 fn share(count: usize, f: &(dyn Fn(usize) + Sync)) {
-    let next = AtomicUsize::new(0);
-    let drain = || {
+    let pool = current();
+    let Some((pool, workers)) = pool.as_ref().and_then(|pool| Some((pool, pool.workers()?))) else {
+        return inside(|| (0..count).for_each(f));
+    };
+    // SAFETY: only the lifetime changes, which a pointer does not rely on.
+    let f = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Loop>(f) };
+    let job = Arc::new(Job {
+        f,
+        count,
+        next: AtomicUsize::new(0),
+        helpers: AtomicUsize::new(0),
+        caller: std::thread::current(),
+        panic: Mutex::new(None),
+    });
+    let close = Close(&job);
+    let wanted = workers.current_num_threads();
+    for _ in 0..wanted.min(count - 1) {
+        // Workers that are busy for long would otherwise find a long queue of closed loops.
+        if pool.invited.load(Ordering::Relaxed) >= 4 * wanted {
+            break;
+        }
+        pool.invited.fetch_add(1, Ordering::Relaxed);
+        let (job, pool) = (Arc::clone(&job), Arc::clone(pool));
+        workers.spawn(move || {
+            pool.invited.fetch_sub(1, Ordering::Relaxed);
+            job.help();
+        });
+    }
+    // SAFETY: this is `share`.
+    unsafe { job.run() };
+    drop(close);
+    if let Some(payload) = job.panic.lock().take() {
+        std::panic::resume_unwind(payload);
+    }
+}
+
+/// The body of a loop, of any lifetime.
+type Loop = *const (dyn Fn(usize) + Sync);
+
+/// A parallel loop. Workers hold it for as long as they like, but may touch `f` only while the
+/// caller waits for them.
+struct Job {
+    f: Loop,
+    count: usize,
+    /// The first chunk that nobody has taken.
+    next: AtomicUsize,
+    /// Workers that are running chunks, and [`CLOSED`].
+    helpers: AtomicUsize,
+    caller: std::thread::Thread,
+    /// Of the first worker that panicked.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: all fields but `f` are, and `f` points to a closure that is `Sync`.
+unsafe impl Send for Job {}
+// SAFETY: as above.
+unsafe impl Sync for Job {}
+
+/// Added to [`Job::helpers`] when no further worker may begin.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+impl Job {
+    /// Runs chunks until none is left.
+    ///
+    /// # Safety
+    /// [`share`] must not have returned or unwound.
+    unsafe fn run(&self) {
+        // SAFETY: `share` borrows the closure.
+        let f = unsafe { &*self.f };
         inside(|| {
-            let stop = StopOnPanic { next: &next, count };
             loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= count {
+                let i = self.next.fetch_add(1, Ordering::Relaxed);
+                if i >= self.count {
                     break;
                 }
                 f(i);
             }
-            std::mem::forget(stop);
         });
-    };
-    let pool = current();
-    match pool.as_deref().and_then(Pool::workers) {
-        Some(workers) => workers.in_place_scope(|s| {
-            for _ in 0..workers.current_num_threads().min(count - 1) {
-                s.spawn(|_| drain());
-            }
-            drain();
-        }),
-        None => drain(),
+    }
+
+    /// What a worker does.
+    fn help(&self) {
+        let open = |n: usize| (n & CLOSED == 0).then_some(n + 1);
+        if self.helpers.fetch_update(Ordering::Acquire, Ordering::Relaxed, open).is_err() {
+            return;
+        }
+        // SAFETY: now counted in `helpers` and not `CLOSED`, so that `share`, which ends with
+        // `Close`, waits until the count goes down.
+        let result = catch_unwind(AssertUnwindSafe(|| unsafe { self.run() }));
+        if let Err(payload) = result {
+            // Leaves nothing to do for the others.
+            self.next.store(self.count, Ordering::Relaxed);
+            self.panic.lock().get_or_insert(payload);
+        }
+        // Releases what the chunks wrote, and all use of `f`.
+        if self.helpers.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            self.caller.unpark();
+        }
     }
 }
 
-/// Leaves nothing to do for the other threads when a chunk panics.
-struct StopOnPanic<'a> {
-    next: &'a AtomicUsize,
-    count: usize,
-}
+/// Ends a loop, also when the caller's own chunk panics: keeps late workers out and waits for
+/// those that are inside.
+struct Close<'a>(&'a Job);
 
-impl Drop for StopOnPanic<'_> {
+impl Drop for Close<'_> {
     fn drop(&mut self) {
-        self.next.store(self.count, Ordering::Relaxed);
+        self.0.next.store(self.0.count, Ordering::Relaxed);
+        let mut helpers = self.0.helpers.fetch_or(CLOSED, Ordering::AcqRel) | CLOSED;
+        let mut spins = 0;
+        while helpers != CLOSED {
+            // A worker is usually about to finish; if not, its processor may be needed.
+            if spins < 100 {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::park();
+            }
+            helpers = self.0.helpers.load(Ordering::Acquire);
+        }
     }
 }
 
@@ -227,6 +319,8 @@ struct Pool {
     pid: u32,
     /// The workers and the caller.
     threads: usize,
+    /// Tasks that no worker has begun.
+    invited: AtomicUsize,
     /// `None` if threads could not be started.
     workers: Option<ManuallyDrop<rayon::ThreadPool>>,
 }
@@ -237,7 +331,8 @@ impl Pool {
             .num_threads(threads - 1)
             .thread_name(|i| format!("wengert-{}", i + 1))
             .build();
-        Pool { pid: std::process::id(), threads, workers: workers.ok().map(ManuallyDrop::new) }
+        let workers = workers.ok().map(ManuallyDrop::new);
+        Pool { pid: std::process::id(), threads, invited: AtomicUsize::new(0), workers }
     }
 
     fn workers(&self) -> Option<&rayon::ThreadPool> {

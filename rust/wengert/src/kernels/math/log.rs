@@ -174,8 +174,9 @@ pub fn log10<T: Real>(x: T) -> T {
 
 /// `ln(1 + x + x_lo)` as a pair; for finite `x > -1`, `x_lo` below half a unit of `x`.
 ///
-/// `1 + x` is formed as a pair `(u, c)`; `ln(u + c) = ln u + c / u`, and for the small quotient
-/// `1 - f + f²` is close enough to `1 / (1 + f)`.
+/// `1 + x` is formed as a pair `(u, c)`; `ln(u + c) = ln u + c / u - …`, and for the small
+/// quotient `1 - f + f²` is close enough to `1 / (1 + f)`. The square of `c` shows only where
+/// `f = 0` and `c` is all there is.
 #[inline(always)]
 fn log1p_pair<T: Real>(x: T, x_lo: T) -> Pair<T> {
     let (u, c) = two_sum(T::ONE, x);
@@ -183,7 +184,7 @@ fn log1p_pair<T: Real>(x: T, x_lo: T) -> Pair<T> {
     // For larger k the correction is far below the last place, but 2^-k may not be normal.
     let c = (c + x_lo) * T::inverse_power(k.at_most(T::LIFT_EXPONENT * T::TWO));
     let f = m - T::ONE;
-    let quotient = c * (f - T::ONE).mul_add(f, T::ONE);
+    let quotient = c.mul_add((f - T::ONE).mul_add(f, -T::HALF * c), c);
     let (k_hi, k_lo) = two_product(k, T::LN_2_HI);
     let k_lo = k.mul_add(T::LN_2_LO, k_lo);
     let (hi, lo) = fast_two_sum(k_hi, f);
@@ -200,7 +201,7 @@ fn log1p_pair<T: Real>(x: T, x_lo: T) -> Pair<T> {
 #[inline(always)]
 pub fn log1p<T: Real>(x: T) -> T {
     let (hi, lo) = log1p_pair(x, T::ZERO);
-    let y = if x.abs() < T::EPSILON * T::HALF { x } else { hi + lo };
+    let y = if x.abs() < T::EPSILON * T::EPSILON { x } else { hi + lo };
     let y = if x < T::INFINITY { y } else { x };
     let y = if x == -T::ONE { -T::INFINITY } else { y };
     if x < -T::ONE { T::NAN } else { y }
@@ -219,8 +220,10 @@ pub fn softplus<T: Real>(x: T) -> T {
     let l = log1p_pair(e.0, e.1);
     let (hi, lo) = two_sum(x.at_least(T::ZERO), l.0);
     let y = hi + (lo + l.1);
-    // ln(1 + e) = e, also where pairs of subnormal numbers are no longer exact; and infinity.
-    let y = if x < -T::NEGLIGIBLE { e.0 } else { y };
+    // ln(1 + e) = e - e²/2 + …, exact to the last place where the cube no longer counts.
+    let square = e.0 * e.0;
+    let tiny = square < T::EPSILON * (T::HALF * T::HALF * T::HALF * T::HALF);
+    let y = if tiny && x < T::ZERO { e.0 + (-T::HALF).mul_add(square, e.1) } else { y };
     if x > T::NEGLIGIBLE { x } else { y }
 }
 

@@ -21,11 +21,15 @@ pub fn sqrt<T: Real>(x: T) -> T {
 /// ```
 #[inline(always)]
 pub fn rsqrt<T: Real>(x: T) -> T {
-    let s = x.sqrt();
+    // Where the remainder a would be subnormal, 2^50 x (f64: 2^108 x) takes the place of x.
+    let small = x < T::MIN_NORMAL * T::LIFT * T::LIFT;
+    let lifted = if small { x * T::LIFT * T::LIFT } else { x };
+    let s = lifted.sqrt();
     let y = T::ONE / s;
-    let a = (-s).mul_add(s, x);
+    let a = (-s).mul_add(s, lifted);
     let b = (-s).mul_add(y, T::ONE);
     let corrected = y.mul_add((-T::HALF * a * y).mul_add(y, b), y);
     // Zero, infinity and their like need no correction, and cannot be given one.
-    if x > T::ZERO && x < T::INFINITY { corrected } else { y }
+    let y = if x > T::ZERO && x < T::INFINITY { corrected } else { y };
+    if small { y * T::LIFT } else { y }
 }

@@ -1,0 +1,394 @@
+//! From Python's arguments to the values a row takes, by its signature.
+
+use crate::error::OrRaise;
+use crate::random::PyGenerator;
+use crate::tensor::PyTensor;
+use crate::types::{PyLayout, PyMemoryFormat, check_device, extract_dtype};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
+use smallvec::SmallVec;
+use wengert::ops::{Args, ParamKind, Row, Signature, Value};
+use wengert::{Scalar, Tensor};
+
+/// A row with its signatures read and its names ready for comparison.
+pub struct BoundRow {
+    /// The row.
+    pub row: &'static Row,
+    overloads: Vec<(Signature, Vec<Py<PyString>>)>,
+}
+
+/// Keywords of NumPy that stand for PyTorch's.
+const NUMPY_NAMES: &[(&str, &[&str])] = &[
+    ("dim", &["axis"]),
+    ("keepdim", &["keepdims"]),
+    ("input", &["x", "a", "x1"]),
+    ("other", &["x2"]),
+];
+
+/// The arguments of a call as Python passes them.
+pub struct Call<'a, 'py> {
+    /// The object of a method call.
+    pub slf: Option<&'a Bound<'py, PyAny>>,
+    /// Positional arguments.
+    pub positional: &'a [Bound<'py, PyAny>],
+    /// Keyword arguments.
+    pub keywords: &'a [(Bound<'py, PyString>, Bound<'py, PyAny>)],
+}
+
+/// Why a signature does not take a call.
+enum Mismatch {
+    /// Another overload may.
+    Try(String),
+    /// An exception that ends the search.
+    Raise(PyErr),
+}
+
+impl From<PyErr> for Mismatch {
+    fn from(e: PyErr) -> Self {
+        Mismatch::Raise(e)
+    }
+}
+
+impl BoundRow {
+    /// Reads a row's signatures.
+    pub fn new(py: Python<'_>, row: &'static Row) -> BoundRow {
+        let overloads = row
+            .signatures
+            .iter()
+            .map(|text| {
+                let signature = Signature::parse(text);
+                let names = signature
+                    .params
+                    .iter()
+                    .map(|p| PyString::intern(py, p.name).unbind())
+                    .collect();
+                (signature, names)
+            })
+            .collect();
+        BoundRow { row, overloads }
+    }
+
+    /// Values for the first signature that takes the call.
+    pub fn parse(&self, py: Python<'_>, call: &Call<'_, '_>) -> PyResult<Args> {
+        let mut reasons = Vec::new();
+        for (overload, (signature, names)) in self.overloads.iter().enumerate() {
+            match self.parse_one(py, signature, names, call) {
+                Ok(values) => return Ok(Args { overload, values }),
+                Err(Mismatch::Raise(e)) => return Err(e),
+                Err(Mismatch::Try(reason)) => reasons.push(reason),
+            }
+        }
+        Err(self.no_match(&reasons))
+    }
+
+    #[cold]
+    fn no_match(&self, reasons: &[String]) -> PyErr {
+        let name = self.row.short_name();
+        if let [reason] = reasons {
+            return PyTypeError::new_err(format!("{name}(): {reason}"));
+        }
+        let mut text = format!("{name}() received an invalid combination of arguments:");
+        for ((signature, _), reason) in self.overloads.iter().zip(reasons) {
+            text.push_str(&format!("\n * {}\n      {reason}", signature.text));
+        }
+        PyTypeError::new_err(text)
+    }
+
+    fn parse_one(
+        &self,
+        py: Python<'_>,
+        signature: &Signature,
+        names: &[Py<PyString>],
+        call: &Call<'_, '_>,
+    ) -> Result<SmallVec<[Value; 4]>, Mismatch> {
+        let mut values: SmallVec<[Value; 4]> = SmallVec::new();
+        let mut next = 0;
+        let mut used = 0;
+        for (i, param) in signature.params.iter().enumerate() {
+            let positional = if i == 0 && call.slf.is_some() {
+                call.slf
+            } else if !param.keyword_only && next < call.positional.len() {
+                next += 1;
+                Some(&call.positional[next - 1])
+            } else {
+                None
+            };
+            if param.kind == ParamKind::Size
+                && let Some(first) = positional
+                && !is_sequence(first)
+            {
+                // The integers themselves: view(2, 3).
+                let mut ints = SmallVec::new();
+                next -= 1;
+                while next < call.positional.len() {
+                    ints.push(index(&call.positional[next], param.name)?);
+                    next += 1;
+                }
+                values.push(Value::Ints(ints));
+                continue;
+            }
+            let given = match positional {
+                Some(v) => Some(v),
+                None => {
+                    let found = find_keyword(py, call, &names[i], param.name);
+                    used += found.is_some() as usize;
+                    found
+                }
+            };
+            values.push(match given {
+                Some(v) if v.is_none() && param.optional => Value::None,
+                Some(v) => convert(v, param.kind, param.name)?,
+                None => match &param.default {
+                    Some(default) => default.clone(),
+                    None if param.optional => Value::None,
+                    None if param.kind == ParamKind::Size && !call.positional.is_empty() => {
+                        return Err(Mismatch::Try("too many positional arguments".into()));
+                    }
+                    None if param.kind == ParamKind::Size => Value::Ints(SmallVec::new()),
+                    None => {
+                        return Err(Mismatch::Try(format!(
+                            "missing required argument: \"{}\" (position {i})",
+                            param.name
+                        )));
+                    }
+                },
+            });
+        }
+        if next < call.positional.len() {
+            return Err(Mismatch::Try(format!(
+                "takes {} positional arguments but {} were given",
+                signature.params.iter().filter(|p| !p.keyword_only).count(),
+                call.positional.len() + call.slf.is_some() as usize
+            )));
+        }
+        if used < call.keywords.len() {
+            return Err(Mismatch::Try(unexpected_keyword(signature, call)));
+        }
+        Ok(values)
+    }
+}
+
+#[cold]
+fn unexpected_keyword(signature: &Signature, call: &Call<'_, '_>) -> String {
+    let known = |name: &str| {
+        signature.params.iter().any(|p| {
+            p.name == name
+                || NUMPY_NAMES.iter().any(|(n, also)| *n == p.name && also.contains(&name))
+        })
+    };
+    for (name, _) in call.keywords {
+        let name = name.to_string_lossy();
+        if !known(&name) {
+            return format!("got an unexpected keyword argument '{name}'");
+        }
+    }
+    "got multiple values for an argument".to_owned()
+}
+
+fn find_keyword<'a, 'py>(
+    py: Python<'py>,
+    call: &Call<'a, 'py>,
+    interned: &Py<PyString>,
+    name: &str,
+) -> Option<&'a Bound<'py, PyAny>> {
+    if call.keywords.is_empty() {
+        return None;
+    }
+    let interned = interned.bind(py);
+    if let Some((_, v)) = call.keywords.iter().find(|(k, _)| k.is(interned)) {
+        return Some(v);
+    }
+    let also = NUMPY_NAMES.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, also)| also);
+    call.keywords
+        .iter()
+        .find(|(k, _)| {
+            let k = k.to_string_lossy();
+            k == name || also.contains(&&*k)
+        })
+        .map(|(_, v)| v)
+}
+
+fn is_sequence(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyList>()
+}
+
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "object".to_owned(), |n| n.to_string())
+}
+
+fn must_be(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> Mismatch {
+    Mismatch::Try(format!("argument '{name}' must be {wanted}, not {}", type_name(value)))
+}
+
+/// A Python number as it is; `None` if the object is not one.
+pub fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
+    if let Ok(x) = value.cast_exact::<PyFloat>() {
+        return Ok(Some(Scalar::Float(x.value())));
+    }
+    if let Ok(b) = value.cast::<PyBool>() {
+        return Ok(Some(Scalar::Bool(b.is_true())));
+    }
+    if value.is_instance_of::<PyInt>() {
+        return Ok(Some(Scalar::Int(long(value)?)));
+    }
+    if let Ok(x) = value.cast::<PyFloat>() {
+        return Ok(Some(Scalar::Float(x.value())));
+    }
+    crate::numpy::scalar(value)
+}
+
+/// A Python int as 64 bits.
+fn long(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    value.extract::<i64>().map_err(|_| {
+        PyOverflowError::new_err(format!(
+            "Overflow when unpacking long long: {value} does not fit 64 bits"
+        ))
+    })
+}
+
+/// Something usable as an index: an int, a NumPy integer, a 0-d integer tensor.
+fn index(value: &Bound<'_, PyAny>, name: &str) -> Result<i64, Mismatch> {
+    if value.is_instance_of::<PyInt>() {
+        return Ok(long(value)?);
+    }
+    if let Ok(t) = value.cast::<PyTensor>() {
+        let t = t.get().tensor();
+        if t.dtype().is_integral() && t.numel() == 1 {
+            return Ok(t.item().or_raise()?.to_i64());
+        }
+    } else if let Some(Scalar::Int(i)) = crate::numpy::scalar(value)? {
+        return Ok(i);
+    }
+    Err(must_be(name, "int", value))
+}
+
+fn ints(value: &Bound<'_, PyAny>, name: &str) -> Result<SmallVec<[i64; 5]>, Mismatch> {
+    let mut out = SmallVec::new();
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        for item in tuple.iter_borrowed() {
+            out.push(index(&item, name)?);
+        }
+    } else if let Ok(list) = value.cast::<PyList>() {
+        for item in list.iter() {
+            out.push(index(&item, name)?);
+        }
+    } else {
+        return Err(must_be(name, "tuple of ints", value));
+    }
+    Ok(out)
+}
+
+fn tensors(value: &Bound<'_, PyAny>, name: &str) -> Result<Vec<Tensor>, Mismatch> {
+    if !is_sequence(value) {
+        return Err(must_be(name, "tuple of Tensors", value));
+    }
+    let mut out = Vec::new();
+    for (i, item) in value.try_iter()?.enumerate() {
+        let item = item?;
+        match item.cast::<PyTensor>() {
+            Ok(t) => out.push(t.get().tensor()),
+            Err(_) => {
+                return Err(Mismatch::Try(format!(
+                    "expected Tensor as element {i} in argument '{name}', but got {}",
+                    type_name(&item)
+                )));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Value, Mismatch> {
+    Ok(match kind {
+        ParamKind::Tensor => match value.cast::<PyTensor>() {
+            Ok(t) => Value::Tensor(t.get().tensor()),
+            Err(_) => return Err(must_be(name, "Tensor", value)),
+        },
+        ParamKind::Operand => {
+            if let Ok(t) = value.cast::<PyTensor>() {
+                Value::Tensor(t.get().tensor())
+            } else if let Some(n) = number(value)? {
+                Value::Tensor(Tensor::wrapped(n).or_raise()?)
+            } else {
+                return Err(must_be(name, "Tensor or a number", value));
+            }
+        }
+        ParamKind::Tensors => Value::Tensors(tensors(value, name)?),
+        ParamKind::Number | ParamKind::Float => {
+            if let Some(n) = number(value)? {
+                Value::Number(n)
+            } else if let Ok(t) = value.cast::<PyTensor>()
+                && t.get().tensor().ndim() == 0
+            {
+                Value::Number(t.get().tensor().item().or_raise()?)
+            } else {
+                return Err(must_be(
+                    name,
+                    if kind == ParamKind::Float { "float" } else { "Number" },
+                    value,
+                ));
+            }
+        }
+        ParamKind::Int => {
+            if value.is_instance_of::<PyBool>() {
+                return Err(must_be(name, "int", value));
+            }
+            Value::Number(Scalar::Int(index(value, name)?))
+        }
+        ParamKind::Bool => match number(value)? {
+            Some(Scalar::Bool(b)) => Value::Number(Scalar::Bool(b)),
+            _ => return Err(must_be(name, "bool", value)),
+        },
+        ParamKind::Str => match value.cast::<PyString>() {
+            Ok(s) => Value::Str(s.to_string_lossy().into_owned()),
+            Err(_) => return Err(must_be(name, "str", value)),
+        },
+        ParamKind::Ints if value.is_instance_of::<PyInt>() => {
+            Value::Ints(SmallVec::from_slice(&[long(value)?]))
+        }
+        ParamKind::Ints | ParamKind::Size => Value::Ints(ints(value, name)?),
+        ParamKind::DType => match extract_dtype(value) {
+            Some(d) => Value::DType(d),
+            None => return Err(must_be(name, "torch.dtype", value)),
+        },
+        ParamKind::Generator => match value.cast::<PyGenerator>() {
+            Ok(g) => Value::Generator(g.get().0.clone()),
+            Err(_) => return Err(must_be(name, "torch.Generator", value)),
+        },
+        ParamKind::Device => {
+            check_device(value)?;
+            Value::None
+        }
+        ParamKind::Layout => match value.cast::<PyLayout>() {
+            Ok(_) => Value::None,
+            Err(_) => return Err(must_be(name, "torch.layout", value)),
+        },
+        ParamKind::MemoryFormat => match value.cast::<PyMemoryFormat>() {
+            Ok(_) => Value::None,
+            Err(_) => return Err(must_be(name, "torch.memory_format", value)),
+        },
+    })
+}
+
+/// A flag that must be a bool.
+pub fn flag(value: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    match value.cast::<PyBool>() {
+        Ok(b) => Ok(b.is_true()),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "argument '{name}' must be bool, not {}",
+            type_name(value)
+        ))),
+    }
+}
+
+/// Refuses sizes below zero, naming the dimension.
+pub fn check_sizes(op: &str, sizes: &[i64]) -> PyResult<()> {
+    match sizes.iter().position(|&s| s < 0) {
+        None => Ok(()),
+        Some(d) => Err(PyValueError::new_err(format!(
+            "{op}: Dimension size must be non-negative, got {} for dimension {d}",
+            sizes[d]
+        ))),
+    }
+}

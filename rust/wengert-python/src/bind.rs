@@ -1,0 +1,447 @@
+//! From the operation table to Python functions and methods.
+//!
+//! Every row becomes a builtin with CPython's fast calling convention; nothing is written per
+//! operation. A fast-call function gets no closure, so the row's number is a const generic: a shim
+//! of a few instructions per row and form passes it on to one common function.
+//!
+//! The shims are made by PyO3's own trampoline (panics become exceptions, reference counts are
+//! settled), which lives in PyO3's undocumented `impl_` module; `Cargo.toml` therefore holds PyO3
+//! to one minor version.
+#![allow(unsafe_code)]
+
+use crate::args::{BoundRow, Call, flag};
+use crate::error::OrRaise;
+use crate::tensor::{PyTensor, wrap};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::impl_::trampoline::{MethodDef, fastcall_cfunction_with_keywords};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use smallvec::SmallVec;
+use std::ffi::CString;
+use wengert::ops::{self, Args, NamedFields, Output, Row, tags};
+
+static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
+
+/// How a row is called from Python.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Function,
+    Method,
+    InPlace,
+}
+
+type Shim = fastcall_cfunction_with_keywords::Func;
+type Raw = ffi::PyCFunctionFastWithKeywords;
+
+macro_rules! shims {
+    ($Name:ident $table:ident $form:ident) => {
+        struct $Name<const ROW: usize>;
+
+        impl<const ROW: usize> MethodDef<Shim> for $Name<ROW> {
+            const METH: Shim = {
+                unsafe fn call<const ROW: usize>(
+                    py: Python<'_>,
+                    slf: *mut ffi::PyObject,
+                    args: *const *mut ffi::PyObject,
+                    nargs: isize,
+                    names: *mut ffi::PyObject,
+                ) -> PyResult<*mut ffi::PyObject> {
+                    // SAFETY: CPython passes what the fast-call convention promises.
+                    unsafe { invoke(py, ROW, Form::$form, slf, args, nargs, names) }
+                }
+                call::<ROW>
+            };
+        }
+
+        seq_macro::seq!(N in 0..640 {
+            static $table: [Raw; 640] = [#(fastcall_cfunction_with_keywords::<$Name<N>>,)*];
+        });
+    };
+}
+
+shims!(Function FUNCTIONS Function);
+shims!(Method METHODS Method);
+shims!(InPlace INPLACE InPlace);
+
+/// The arguments of a fast call as objects.
+///
+/// # Safety
+/// `args` holds `nargs` positional arguments and then one per name in the tuple `names` (or null).
+unsafe fn with_call<'py, R>(
+    py: Python<'py>,
+    slf: Option<&Bound<'py, PyAny>>,
+    args: *const *mut ffi::PyObject,
+    nargs: isize,
+    names: *mut ffi::PyObject,
+    run: impl FnOnce(&Call<'_, 'py>) -> R,
+) -> R {
+    let nargs = nargs as usize;
+    // SAFETY: `Bound` is a transparent, non-null object pointer; the caller's references outlive
+    // the call, and nothing here drops a `Bound` of the slice.
+    let objects = |from: usize, len: usize| unsafe {
+        if len == 0 {
+            &[][..]
+        } else {
+            std::slice::from_raw_parts(args.add(from).cast::<Bound<'py, PyAny>>(), len)
+        }
+    };
+    let mut keywords: SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]> = SmallVec::new();
+    if !names.is_null() {
+        // SAFETY: a non-null `names` is a tuple of str.
+        let names = unsafe { Bound::from_borrowed_ptr(py, names).cast_into_unchecked::<PyTuple>() };
+        let values = objects(nargs, names.len());
+        for (name, value) in names.iter().zip(values) {
+            // SAFETY: as above.
+            keywords.push((unsafe { name.cast_into_unchecked() }, value.clone()));
+        }
+    }
+    run(&Call { slf, positional: objects(0, nargs), keywords: &keywords })
+}
+
+/// # Safety
+/// As for [`with_call`]; `slf` is the object of a method call.
+unsafe fn invoke(
+    py: Python<'_>,
+    row: usize,
+    form: Form,
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: isize,
+    names: *mut ffi::PyObject,
+) -> PyResult<*mut ffi::PyObject> {
+    let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
+    let row = &rows[row];
+    // SAFETY: the descriptor of a method has checked the type of a non-null `slf`.
+    let slf = (form != Form::Function).then(|| unsafe { Bound::from_borrowed_ptr(py, slf) });
+    // SAFETY: passed on from the caller.
+    unsafe {
+        with_call(py, slf.as_ref(), args, nargs, names, |call| {
+            run(py, row, form, call).map(|o| o.into_ptr())
+        })
+    }
+}
+
+/// Keywords that belong to the calling form and not to the row.
+#[derive(Default)]
+struct Extras<'py> {
+    out: Option<Bound<'py, PyAny>>,
+    requires_grad: bool,
+    inplace: bool,
+}
+
+impl<'py> Extras<'py> {
+    /// Takes what applies to `row` out of the keywords.
+    fn take(
+        row: &Row,
+        form: Form,
+        keywords: &[(Bound<'py, PyString>, Bound<'py, PyAny>)],
+    ) -> PyResult<(Self, SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]>)> {
+        let mut extras = Extras::default();
+        let mut rest = SmallVec::new();
+        for (name, value) in keywords {
+            match &*name.to_string_lossy() {
+                "out" if form == Form::Function && row.has(tags::OUT) => {
+                    if !value.is_none() {
+                        extras.out = Some(value.clone());
+                    }
+                }
+                "requires_grad" if row.has(tags::FACTORY) => {
+                    extras.requires_grad = flag(value, "requires_grad")?;
+                }
+                "inplace" if row.has(tags::INPLACE) && row.name.starts_with("nn.") => {
+                    extras.inplace = flag(value, "inplace")?;
+                }
+                _ => rest.push((name.clone(), value.clone())),
+            }
+        }
+        Ok((extras, rest))
+    }
+}
+
+fn run<'py>(
+    py: Python<'py>,
+    row: &BoundRow,
+    form: Form,
+    call: &Call<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let op = row.row;
+    if call.keywords.is_empty() {
+        let mut args = row.parse(py, call)?;
+        if form == Form::InPlace {
+            released(py, &args, || op.call_inplace(&mut args.clone()))?;
+            return Ok(call.slf.expect("methods have an object").clone());
+        }
+        let result = released(py, &args, || op.call(&args))?;
+        return finish(py, &mut args, result, call);
+    }
+    let (extras, keywords) = Extras::take(op, form, call.keywords)?;
+    let call = &Call { keywords: &keywords, ..*call };
+    let mut args = row.parse(py, call)?;
+    if form == Form::InPlace {
+        released(py, &args, || op.call_inplace(&mut args.clone()))?;
+        return Ok(call.slf.expect("methods have an object").clone());
+    }
+    if extras.inplace {
+        let t = released(py, &args, || op.call_inplace(&mut args.clone()))?;
+        return Ok(wrap(py, t)?.into_any());
+    }
+    if let Some(out) = extras.out {
+        return into_out(py, op, &args, out);
+    }
+    let result = released(py, &args, || op.call(&args))?;
+    if extras.requires_grad
+        && let Output::Tensor(t) = &result
+    {
+        t.set_requires_grad(true).or_raise()?;
+    }
+    finish(py, &mut args, result, call)
+}
+
+/// Elements above which other Python threads may run meanwhile.
+const RELEASE_ABOVE: usize = 1 << 18;
+
+/// Runs an operation, without the interpreter lock if it is long.
+#[inline]
+fn released<T: Send>(
+    py: Python<'_>,
+    args: &Args,
+    work: impl FnOnce() -> wengert::Result<T> + Send,
+) -> PyResult<T> {
+    let large = args.values.iter().any(|v| match v {
+        ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
+        _ => false,
+    });
+    if large { py.detach(work).or_raise() } else { work().or_raise() }
+}
+
+/// The result as an object; an argument that comes back unchanged is the same object.
+fn finish<'py>(
+    py: Python<'py>,
+    args: &mut Args,
+    result: Output,
+    call: &Call<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _ = (args, call);
+    output(py, result)
+}
+
+/// Python's picture of a result.
+pub fn output(py: Python<'_>, result: Output) -> PyResult<Bound<'_, PyAny>> {
+    match result {
+        Output::Tensor(t) => Ok(wrap(py, t)?.into_any()),
+        Output::Tensors(ts) => Ok(tuple(py, ts)?.into_any()),
+        Output::Named(fields, ts) => named(py, fields, ts),
+        Output::Bool(b) => Ok(b.into_pyobject(py)?.to_owned().into_any()),
+    }
+}
+
+fn tuple(py: Python<'_>, tensors: Vec<wengert::Tensor>) -> PyResult<Bound<'_, PyTuple>> {
+    let objects = tensors.into_iter().map(|t| wrap(py, t)).collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(py, objects)
+}
+
+fn named<'py>(
+    py: Python<'py>,
+    fields: &'static NamedFields,
+    tensors: Vec<wengert::Tensor>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let classes = py.import("wengert.return_types")?;
+    let class = classes.getattr("named")?.call1((fields.name, fields.fields.to_vec()))?;
+    class.call1((tuple(py, tensors)?,))
+}
+
+/// Calls a row with `out=`, which may have to be resized.
+fn into_out<'py>(
+    py: Python<'py>,
+    op: &'static Row,
+    args: &Args,
+    out: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Ok(several) = out.cast::<PyTuple>() {
+        return into_several(py, op, args, several);
+    }
+    let Ok(target) = out.cast::<PyTensor>() else {
+        return Err(PyTypeError::new_err(format!(
+            "{}(): argument 'out' must be Tensor, not {}",
+            op.short_name(),
+            out.get_type().name()?
+        )));
+    };
+    let shape = target.get().tensor();
+    match op.call_out(args, &shape) {
+        Ok(_) => {}
+        Err(e) if e.kind() == wengert::Kind::Shape && !shape.requires_grad() => {
+            // Another shape: compute, then give the object new memory.
+            let Output::Tensor(result) = op.call(args).or_raise()? else {
+                return Err(crate::error::to_py(e));
+            };
+            store_resized(py, op, target, result)?;
+        }
+        Err(e) => return Err(crate::error::to_py(e)),
+    }
+    Ok(out)
+}
+
+fn store_resized(
+    py: Python<'_>,
+    op: &Row,
+    target: &Bound<'_, PyTensor>,
+    result: wengert::Tensor,
+) -> PyResult<()> {
+    let old = target.get().tensor();
+    ops::check_storable(result.dtype(), old.dtype()).or_raise()?;
+    if result.shape() == old.shape() {
+        old.copy_from(&result).or_raise()?;
+        return Ok(());
+    }
+    if old.numel() != 0 {
+        let text = CString::new(format!(
+            "An output with one or more elements was resized since it had shape {:?}, which does \
+             not match the required output shape {:?} ({}).",
+            old.shape(),
+            result.shape(),
+            op.short_name()
+        ))?;
+        PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyUserWarning>(), &text, 1)?;
+    }
+    let converted = ops::cast::to_dtype(&result.detach(), old.dtype()).or_raise()?;
+    target.get().replace(converted);
+    Ok(())
+}
+
+fn into_several<'py>(
+    py: Python<'py>,
+    op: &'static Row,
+    args: &Args,
+    several: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (fields, results) = match op.call(args).or_raise()? {
+        Output::Named(fields, results) => (Some(fields), results),
+        Output::Tensors(results) => (None, results),
+        _ => return Err(PyTypeError::new_err(format!("{}() has one output", op.short_name()))),
+    };
+    if several.len() != results.len() {
+        return Err(PyTypeError::new_err(format!(
+            "{}(): expected {} tensors in 'out', got {}",
+            op.short_name(),
+            results.len(),
+            several.len()
+        )));
+    }
+    for (target, result) in several.iter().zip(results) {
+        store_resized(py, op, target.cast::<PyTensor>()?, result)?;
+    }
+    let Some(fields) = fields else { return Ok(several.clone().into_any()) };
+    let class = py.import("wengert.return_types")?.getattr("named")?;
+    class.call1((fields.name, fields.fields.to_vec()))?.call1((several,))
+}
+
+/// A leaked method definition: CPython keeps pointers into it for the life of the process.
+fn definition(name: &str, doc: &str, function: Raw) -> PyResult<*mut ffi::PyMethodDef> {
+    Ok(Box::into_raw(Box::new(ffi::PyMethodDef {
+        ml_name: CString::new(name)?.into_raw(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: CString::new(doc)?.into_raw(),
+    })))
+}
+
+fn help(row: &Row) -> String {
+    let mut text = String::new();
+    for signature in row.signatures {
+        text.push_str(row.short_name());
+        text.push_str(signature);
+        text.push('\n');
+    }
+    for line in row.doc {
+        text.push('\n');
+        text.push_str(line.strip_prefix(' ').unwrap_or(line));
+    }
+    text
+}
+
+/// Adds all rows to the module and to the tensor class.
+pub fn install(m: &Bound<'_, PyModule>, all: &mut Vec<String>) -> PyResult<()> {
+    let py = m.py();
+    let rows: Vec<BoundRow> = ops::table().map(|r| BoundRow::new(py, r)).collect();
+    assert!(rows.len() <= FUNCTIONS.len(), "more rows than shims: raise the number in bind.rs");
+    let class = py.get_type::<PyTensor>();
+    let functional = PyDict::new(py);
+    for (i, bound) in rows.iter().enumerate() {
+        let row = bound.row;
+        let doc = help(row);
+        let names = std::iter::once(row.name).chain(row.aliases.iter().copied());
+        for name in names {
+            let short = name.rsplit('.').next().unwrap_or(name);
+            if row.has(tags::FUNCTION) {
+                let def = definition(short, &doc, FUNCTIONS[i])?;
+                // SAFETY: the definition lives for ever and describes a fast-call function.
+                let f = unsafe {
+                    let module = PyString::intern(py, "wengert");
+                    let f = ffi::PyCFunction_NewEx(def, std::ptr::null_mut(), module.as_ptr());
+                    Bound::from_owned_ptr_or_err(py, f)?
+                };
+                match name.strip_prefix("nn.functional.") {
+                    Some(name) => functional.set_item(name, f)?,
+                    None => {
+                        m.add(name, f)?;
+                        all.push(name.to_owned());
+                    }
+                }
+            }
+            if name.contains('.') {
+                continue;
+            }
+            let add = |name: &str, function: Raw| -> PyResult<()> {
+                let def = definition(name, &doc, function)?;
+                // SAFETY: as above, and the type is the extension's own.
+                let d = unsafe {
+                    let d = ffi::PyDescr_NewMethod(class.as_type_ptr(), def);
+                    Bound::from_owned_ptr_or_err(py, d)?
+                };
+                class.setattr(name, d)
+            };
+            if row.has(tags::METHOD) {
+                add(name, METHODS[i])?;
+            }
+            if row.has(tags::INPLACE) {
+                add(&format!("{name}_"), INPLACE[i])?;
+            }
+        }
+    }
+    m.add("_nn_functional", functional)?;
+    // The module is initialised once per process.
+    let _ = ROWS.set(py, rows);
+    Ok(())
+}
+
+/// The operation table, for tests, stubs and documentation.
+///
+/// Returns a list of dicts with `name`, `aliases`, `signatures`, `tags` and `doc`.
+#[pyfunction]
+pub fn operations(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    const NAMES: &[(u32, &str)] = &[
+        (tags::FUNCTION, "function"),
+        (tags::METHOD, "method"),
+        (tags::INPLACE, "inplace"),
+        (tags::OUT, "out"),
+        (tags::VIEW, "view"),
+        (tags::RANDOM, "random"),
+        (tags::FACTORY, "factory"),
+        (tags::NONDIFF, "nondiff"),
+    ];
+    let list = PyList::empty(py);
+    for row in ops::table().filter(|r| !r.has(tags::INTERNAL)) {
+        let d = PyDict::new(py);
+        d.set_item("name", row.name)?;
+        d.set_item("aliases", row.aliases)?;
+        d.set_item("signatures", row.signatures)?;
+        let tags: Vec<&str> = NAMES.iter().filter(|(t, _)| row.has(*t)).map(|(_, n)| *n).collect();
+        d.set_item("tags", tags)?;
+        d.set_item("doc", row.doc.join("\n"))?;
+        list.append(d)?;
+    }
+    Ok(list)
+}

@@ -1,0 +1,39 @@
+//! The one mutable slot of a Python tensor object.
+//!
+//! A Python tensor may come to stand for other memory (`out=` that is resized, `x.data = y`). The
+//! interpreter lock is what makes reading and replacing the handle safe: neither runs Python code
+//! while it holds a reference into the slot.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use wengert::Tensor;
+
+/// A tensor handle that can be read and replaced while attached to the interpreter.
+pub struct TensorCell(UnsafeCell<Tensor>);
+
+// SAFETY: the module declares that it relies on the interpreter lock (`gil_used = true`), objects
+// are reached through `Bound` only, and neither method below gives up the lock half-way.
+unsafe impl Sync for TensorCell {}
+// SAFETY: `Tensor` is `Send`.
+unsafe impl Send for TensorCell {}
+
+impl TensorCell {
+    /// A slot that holds `tensor`.
+    pub fn new(tensor: Tensor) -> Self {
+        TensorCell(UnsafeCell::new(tensor))
+    }
+
+    /// The tensor now.
+    #[inline]
+    pub fn get(&self) -> Tensor {
+        // SAFETY: see the type; cloning counts and runs no foreign code.
+        unsafe { (*self.0.get()).clone() }
+    }
+
+    /// Puts another tensor in.
+    pub fn replace(&self, tensor: Tensor) {
+        // SAFETY: see the type; the old value is dropped after the slot is whole again.
+        let old = unsafe { std::mem::replace(&mut *self.0.get(), tensor) };
+        drop(old);
+    }
+}

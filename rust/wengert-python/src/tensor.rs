@@ -1,0 +1,842 @@
+//! The Python class `Tensor`: protocols and attributes. Operations come from the table, see `bind`.
+
+use crate::args::{self, number};
+use crate::autograd::{self, PyNode};
+use crate::cell::TensorCell;
+use crate::error::OrRaise;
+use crate::types::{
+    PyDType, PyDevice, PyMemoryFormat, check_device, dtype_object, extract_dtype, size,
+};
+use crate::{data, index, numpy};
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::*;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use std::sync::atomic::Ordering;
+use wengert::format::{self, Source, Suffixes};
+use wengert::{DType, Result, Scalar, Tensor, ops};
+
+/// A strided array of numbers that may take part in a gradient graph.
+#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
+pub struct PyTensor(TensorCell);
+
+impl PyTensor {
+    /// The engine's tensor.
+    #[inline]
+    pub fn tensor(&self) -> Tensor {
+        self.0.get()
+    }
+
+    /// Makes the object stand for another tensor.
+    pub fn replace(&self, tensor: Tensor) {
+        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.0.replace(tensor);
+    }
+}
+
+impl Drop for PyTensor {
+    fn drop(&mut self) {
+        // The object is going away; the tensor may live on in a graph and get another one.
+        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// The object that stands for a tensor: the one it has, or a new one.
+#[inline]
+#[allow(unsafe_code)]
+pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
+    let known = tensor.host().load(Ordering::Relaxed).cast::<ffi::PyObject>();
+    if !known.is_null() {
+        // SAFETY: a tensor's object clears the slot when it is destroyed, under the interpreter
+        // lock that we hold. While it is being destroyed its count is zero already.
+        unsafe {
+            if ffi::Py_REFCNT(known) > 0 {
+                return Ok(Bound::from_borrowed_ptr(py, known).cast_into_unchecked());
+            }
+        }
+    }
+    let object = Bound::new(py, PyTensor(TensorCell::new(tensor)))?;
+    remember(&object);
+    Ok(object)
+}
+
+fn remember(object: &Bound<'_, PyTensor>) {
+    object.get().0.get().host().store(object.as_ptr().cast(), Ordering::Relaxed);
+}
+
+/// An operand of an infix operator; `None` if the other side should have a try.
+fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
+    if let Ok(t) = value.cast::<PyTensor>() {
+        return Ok(Some(t.get().tensor()));
+    }
+    if let Some(n) = number(value)? {
+        return Tensor::wrapped(n).or_raise().map(Some);
+    }
+    numpy::array_operand(value)
+}
+
+type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
+
+#[inline]
+fn binary<'py>(
+    slf: &Bound<'py, PyTensor>,
+    other: &Bound<'py, PyAny>,
+    f: Binary,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
+    let a = slf.get().tensor();
+    let result = if a.numel() > 1 << 18 || other.numel() > 1 << 18 {
+        py.detach(|| f(&a, &other))
+    } else {
+        f(&a, &other)
+    };
+    Ok(wrap(py, result.or_raise()?)?.into_any())
+}
+
+fn reflected<'py>(
+    slf: &Bound<'py, PyTensor>,
+    other: &Bound<'py, PyAny>,
+    f: Binary,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
+    Ok(wrap(py, f(&other, &slf.get().tensor()).or_raise()?)?.into_any())
+}
+
+/// An augmented assignment, by the row of that name.
+fn augmented(slf: &Bound<'_, PyTensor>, other: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    let Some(other) = operand(other)? else {
+        return Err(PyTypeError::new_err(format!(
+            "unsupported operand type(s) for {name}: 'Tensor' and '{}'",
+            other.get_type().name()?
+        )));
+    };
+    call_inplace(slf, name, &[ops::Value::Tensor(other)])
+}
+
+/// Calls a row's in-place form by name, with values for all parameters after the first.
+pub fn call_inplace(slf: &Bound<'_, PyTensor>, name: &str, rest: &[ops::Value]) -> PyResult<()> {
+    let row = ops::find(name).expect("operators name rows of the table");
+    let mut values = smallvec::smallvec![ops::Value::Tensor(slf.get().tensor())];
+    values.extend(rest.iter().cloned());
+    let signature = ops::Signature::parse(row.signatures[0]);
+    for param in signature.params.iter().skip(values.len()) {
+        values.push(param.default.clone().unwrap_or(ops::Value::None));
+    }
+    row.call_inplace(&mut ops::Args { overload: 0, values }).or_raise()?;
+    Ok(())
+}
+
+/// A tensor as the printer sees it.
+struct Printed(Tensor);
+
+impl Source for Printed {
+    fn dtype(&self) -> DType {
+        self.0.dtype()
+    }
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+    fn at(&self, index: &[usize]) -> Scalar {
+        self.0.at(index)
+    }
+}
+
+/// A scalar as a Python object.
+pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match value {
+        Scalar::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
+        Scalar::Int(i) => i.into_pyobject(py)?.into_any(),
+        Scalar::Float(x) => x.into_pyobject(py)?.into_any(),
+    })
+}
+
+fn to_dtype<'py>(slf: &Bound<'py, PyTensor>, dtype: DType) -> PyResult<Bound<'py, PyTensor>> {
+    let t = slf.get().tensor();
+    if t.dtype() == dtype {
+        return Ok(slf.clone());
+    }
+    wrap(slf.py(), ops::cast::to_dtype(&t, dtype).or_raise()?)
+}
+
+fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
+    let t = slf.get().tensor();
+    if t.requires_grad() && what != "index" {
+        autograd::warn_detached(slf.py(), what)?;
+    }
+    t.item().or_raise()
+}
+
+#[pymethods]
+impl PyTensor {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
+        data::legacy_constructor(args, kwargs).map(|t| PyTensor(TensorCell::new(t)))
+    }
+
+    // Numbers. -------------------------------------------------------------------------------
+
+    fn __add__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::add)
+    }
+    fn __radd__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::add)
+    }
+    fn __iadd__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "add")
+    }
+    fn __sub__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::binary::difference)
+    }
+    fn __rsub__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::binary::difference)
+    }
+    fn __isub__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "sub")
+    }
+    fn __mul__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::mul)
+    }
+    fn __rmul__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::mul)
+    }
+    fn __imul__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "mul")
+    }
+    fn __truediv__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::div)
+    }
+    fn __rtruediv__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::div)
+    }
+    fn __itruediv__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "div")
+    }
+    fn __floordiv__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::binary::floor_quotients)
+    }
+    fn __rfloordiv__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::binary::floor_quotients)
+    }
+    fn __ifloordiv__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "floor_divide")
+    }
+    fn __mod__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::binary::remainders)
+    }
+    fn __rmod__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::binary::remainders)
+    }
+    fn __imod__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "remainder")
+    }
+    fn __pow__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        _modulo: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::binary::powers)
+    }
+    fn __rpow__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        _modulo: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::binary::powers)
+    }
+    fn __ipow__(
+        slf: &Bound<'_, Self>,
+        other: &Bound<'_, PyAny>,
+        _modulo: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        augmented(slf, other, "pow")
+    }
+    fn __matmul__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::matmul::matmul)
+    }
+    fn __rmatmul__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::matmul::matmul)
+    }
+    fn __and__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::compare::bitwise_and)
+    }
+    fn __rand__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::compare::bitwise_and)
+    }
+    fn __iand__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "bitwise_and")
+    }
+    fn __or__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::compare::bitwise_or)
+    }
+    fn __ror__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::compare::bitwise_or)
+    }
+    fn __ior__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "bitwise_or")
+    }
+    fn __xor__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        binary(slf, other, ops::compare::bitwise_xor)
+    }
+    fn __rxor__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::compare::bitwise_xor)
+    }
+    fn __ixor__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        augmented(slf, other, "bitwise_xor")
+    }
+    fn __neg__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::unary::neg(&slf.get().tensor()).or_raise()?)
+    }
+    fn __pos__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyTensor> {
+        slf.clone()
+    }
+    fn __abs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::unary::abs(&slf.get().tensor()).or_raise()?)
+    }
+    fn __invert__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::unary::bitwise_not(&slf.get().tensor()).or_raise()?)
+    }
+    fn __richcmp__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        op: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let f: Binary = match op {
+            CompareOp::Lt => ops::compare::lt,
+            CompareOp::Le => ops::compare::le,
+            CompareOp::Eq => ops::compare::eq,
+            CompareOp::Ne => ops::compare::ne,
+            CompareOp::Gt => ops::compare::gt,
+            CompareOp::Ge => ops::compare::ge,
+        };
+        binary(slf, other, f)
+    }
+    /// By identity, so that tensors can be keys.
+    fn __hash__(slf: &Bound<'_, Self>) -> isize {
+        (slf.as_ptr() as isize) >> 4
+    }
+
+    // Conversions. ---------------------------------------------------------------------------
+
+    fn __bool__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let t = slf.get().tensor();
+        match t.numel() {
+            1 => Ok(t.item().or_raise()?.to_bool()),
+            0 => {
+                Err(PyRuntimeError::new_err("Boolean value of Tensor with no values is ambiguous"))
+            }
+            _ => Err(PyRuntimeError::new_err(
+                "Boolean value of Tensor with more than one value is ambiguous",
+            )),
+        }
+    }
+    fn __float__(slf: &Bound<'_, Self>) -> PyResult<f64> {
+        Ok(number_of(slf, "float")?.to_f64())
+    }
+    fn __int__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match number_of(slf, "int")? {
+            Scalar::Float(x) => x.into_pyobject(slf.py())?.call_method0("__int__"),
+            other => scalar_object(slf.py(), Scalar::Int(other.to_i64())),
+        }
+    }
+    fn __index__(slf: &Bound<'_, Self>) -> PyResult<i64> {
+        let t = slf.get().tensor();
+        if t.numel() != 1 || !t.dtype().is_integral() {
+            return Err(PyTypeError::new_err(
+                "only integer tensors of a single element can be converted to an index",
+            ));
+        }
+        Ok(number_of(slf, "index")?.to_i64())
+    }
+    fn __complex__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let x = number_of(slf, "complex")?.to_f64();
+        Ok(pyo3::types::PyComplex::from_doubles(slf.py(), x, 0.0).into_any())
+    }
+    fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        scalar_object(slf.py(), slf.get().tensor().item().or_raise()?)
+    }
+    fn tolist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        data::to_list(slf.py(), &slf.get().tensor())
+    }
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let t = slf.get().tensor();
+        let grad_fn = t.grad_fn().map(|e| e.node.name());
+        let suffixes =
+            Suffixes { grad_fn, requires_grad: t.requires_grad(), ..Suffixes::default() };
+        Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
+    }
+    fn __format__<'py>(
+        slf: &Bound<'py, Self>,
+        spec: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let t = slf.get().tensor();
+        if t.ndim() == 0 && spec.len()? > 0 {
+            return scalar_object(slf.py(), t.item().or_raise()?)?
+                .call_method1("__format__", (spec,));
+        }
+        if spec.len()? > 0 {
+            return Err(PyTypeError::new_err(
+                "unsupported format string passed to Tensor.__format__",
+            ));
+        }
+        Ok(slf.str()?.into_any())
+    }
+
+    // Sequences. -----------------------------------------------------------------------------
+
+    fn __len__(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        slf.get()
+            .tensor()
+            .shape()
+            .first()
+            .copied()
+            .ok_or_else(|| PyTypeError::new_err("len() of a 0-d tensor"))
+    }
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let t = slf.get().tensor();
+        if t.ndim() == 0 {
+            return Err(PyTypeError::new_err("iteration over a 0-d tensor"));
+        }
+        let parts = ops::view::unbind(&t, 0).or_raise()?;
+        let list = PyList::empty(slf.py());
+        for part in parts {
+            list.append(wrap(slf.py(), part)?)?;
+        }
+        Ok(list.try_iter()?.into_any())
+    }
+    fn __getitem__<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        index::get(slf, key)
+    }
+    fn __setitem__(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        index::set(slf, key, value)
+    }
+    fn __contains__(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(value) = operand(value)? else {
+            return Err(PyRuntimeError::new_err(
+                "Tensor.__contains__ only supports Tensor or scalar values",
+            ));
+        };
+        let hits = ops::compare::eq(&slf.get().tensor().detach(), &value.detach()).or_raise()?;
+        ops::reduce::any(&hits).or_raise()
+    }
+
+    // Attributes. ----------------------------------------------------------------------------
+
+    #[getter]
+    fn shape<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        size(slf.py(), slf.get().tensor().shape())
+    }
+    #[pyo3(signature = (dim=None))]
+    fn size<'py>(slf: &Bound<'py, Self>, dim: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let t = slf.get().tensor();
+        match dim {
+            None => Ok(size(slf.py(), t.shape())?.into_any()),
+            Some(d) => {
+                let d = wengert::layout::wrap_dim(d, t.ndim()).or_raise()?;
+                let s = t.shape().get(d).copied().ok_or_else(|| {
+                    PyIndexError::new_err("dimension specified as 0 but tensor has no dimensions")
+                })?;
+                Ok(s.into_pyobject(slf.py())?.into_any())
+            }
+        }
+    }
+    #[pyo3(signature = (dim=None))]
+    fn stride<'py>(slf: &Bound<'py, Self>, dim: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let t = slf.get().tensor();
+        match dim {
+            None => Ok(PyTuple::new(slf.py(), t.layout().strides())?.into_any()),
+            Some(d) => {
+                let d = wengert::layout::wrap_dim(d, t.ndim()).or_raise()?;
+                let s = t.layout().strides().get(d).copied().ok_or_else(|| {
+                    PyIndexError::new_err("dimension specified as 0 but tensor has no dimensions")
+                })?;
+                Ok(s.into_pyobject(slf.py())?.into_any())
+            }
+        }
+    }
+    fn storage_offset(&self) -> usize {
+        self.tensor().layout().offset()
+    }
+    fn data_ptr(&self) -> usize {
+        self.tensor().data_ptr() as usize
+    }
+    fn element_size(&self) -> usize {
+        self.tensor().dtype().size()
+    }
+    #[getter]
+    fn itemsize(&self) -> usize {
+        self.tensor().dtype().size()
+    }
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.tensor().dtype().size() * self.tensor().numel()
+    }
+    #[getter]
+    fn dtype(slf: &Bound<'_, Self>) -> PyResult<Py<PyDType>> {
+        dtype_object(slf.py(), slf.get().tensor().dtype())
+    }
+    #[getter]
+    fn device(&self) -> PyDevice {
+        PyDevice
+    }
+    #[getter]
+    fn ndim(&self) -> usize {
+        self.tensor().ndim()
+    }
+    fn dim(&self) -> usize {
+        self.tensor().ndim()
+    }
+    fn numel(&self) -> usize {
+        self.tensor().numel()
+    }
+    fn nelement(&self) -> usize {
+        self.tensor().numel()
+    }
+    #[pyo3(signature = (*, memory_format=None))]
+    fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
+        let _ = memory_format;
+        self.tensor().is_contiguous()
+    }
+    fn is_floating_point(&self) -> bool {
+        self.tensor().dtype().is_floating()
+    }
+    fn is_complex(&self) -> bool {
+        false
+    }
+    #[getter(T)]
+    fn reversed_axes<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::view::reverse_axes(&slf.get().tensor()).or_raise()?)
+    }
+    #[getter(mT)]
+    fn matrix_transposed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::view::matrix_transpose(&slf.get().tensor()).or_raise()?)
+    }
+
+    // Types. ---------------------------------------------------------------------------------
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn to<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        let mut dtype = None;
+        let mut copy = false;
+        let mut consider = |name: &str, value: &Bound<'py, PyAny>| -> PyResult<()> {
+            if let Some(d) = extract_dtype(value) {
+                dtype = Some(d);
+            } else if let Ok(t) = value.cast::<PyTensor>() {
+                dtype = Some(t.get().tensor().dtype());
+            } else if let Ok(b) = value.cast::<PyBool>() {
+                copy |= name == "copy" && b.is_true();
+            } else if value.cast::<PyMemoryFormat>().is_err() {
+                check_device(value)?;
+            }
+            Ok(())
+        };
+        for value in args {
+            consider("", &value)?;
+        }
+        for (name, value) in kwargs.into_iter().flatten() {
+            let name = name.to_string();
+            if !["dtype", "device", "copy", "non_blocking", "memory_format", "other"]
+                .contains(&&*name)
+            {
+                return Err(PyTypeError::new_err(format!(
+                    "to() got an unexpected keyword argument '{name}'"
+                )));
+            }
+            consider(&name, &value)?;
+        }
+        let t = slf.get().tensor();
+        let dtype = dtype.unwrap_or(t.dtype());
+        if copy && dtype == t.dtype() {
+            return wrap(slf.py(), ops::cast::clone(&t).or_raise()?);
+        }
+        to_dtype(slf, dtype)
+    }
+    #[pyo3(signature = (dtype=None))]
+    fn r#type<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match dtype {
+            None => {
+                let name = slf.get().tensor().dtype().scalar_type_name();
+                Ok(PyString::new(slf.py(), &format!("torch.{name}Tensor")).into_any())
+            }
+            Some(d) => match extract_dtype(d) {
+                Some(d) => Ok(to_dtype(slf, d)?.into_any()),
+                None => {
+                    Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
+                }
+            },
+        }
+    }
+    fn float<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Float32)
+    }
+    fn double<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Float64)
+    }
+    fn half<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Float16)
+    }
+    fn bfloat16<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::BFloat16)
+    }
+    fn long<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Int64)
+    }
+    fn int<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Int32)
+    }
+    fn short<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Int16)
+    }
+    fn char<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Int8)
+    }
+    fn byte<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::UInt8)
+    }
+    fn bool<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, DType::Bool)
+    }
+    #[pyo3(signature = (device=None))]
+    fn cpu<'py>(
+        slf: &Bound<'py, Self>,
+        device: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        let _ = device;
+        Ok(slf.clone())
+    }
+
+    // Autograd. ------------------------------------------------------------------------------
+
+    #[getter]
+    fn requires_grad(&self) -> bool {
+        self.tensor().requires_grad()
+    }
+    #[setter]
+    fn set_requires_grad(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tensor().set_requires_grad(args::flag(value, "requires_grad")?).or_raise()
+    }
+    #[pyo3(signature = (requires_grad=true))]
+    fn requires_grad_<'py>(
+        slf: &Bound<'py, Self>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        slf.get().tensor().set_requires_grad(requires_grad).or_raise()?;
+        Ok(slf.clone())
+    }
+    #[getter]
+    fn is_leaf(&self) -> bool {
+        self.tensor().is_leaf()
+    }
+    #[getter]
+    fn grad_fn(&self) -> Option<PyNode> {
+        self.tensor().grad_fn().map(PyNode::of)
+    }
+    #[getter]
+    fn output_nr(&self) -> u32 {
+        self.tensor().grad_fn().map_or(0, |e| e.output)
+    }
+    #[getter]
+    fn grad<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        autograd::get_grad(slf)
+    }
+    #[setter]
+    fn set_grad(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        autograd::set_grad(slf, value)
+    }
+    #[deleter]
+    fn delete_grad(slf: &Bound<'_, Self>) -> PyResult<()> {
+        autograd::set_grad(slf, None)
+    }
+    #[getter]
+    fn retains_grad(&self) -> bool {
+        self.tensor().retains_grad()
+    }
+    fn retain_grad(&self) -> PyResult<()> {
+        self.tensor().retain_grad().or_raise()
+    }
+    #[getter(_version)]
+    fn version(&self) -> u32 {
+        self.tensor().storage().version()
+    }
+    #[getter(_base)]
+    fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        slf.get().tensor().base().map(|b| wrap(slf.py(), b)).transpose()
+    }
+    fn is_inference(&self) -> bool {
+        false
+    }
+    #[pyo3(signature = (gradient=None, retain_graph=None, create_graph=false, inputs=None))]
+    fn backward(
+        slf: &Bound<'_, Self>,
+        gradient: Option<&Bound<'_, PyAny>>,
+        retain_graph: Option<bool>,
+        create_graph: bool,
+        inputs: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        autograd::backward_of(slf, gradient, retain_graph, create_graph, inputs)
+    }
+    fn register_hook(
+        slf: &Bound<'_, Self>,
+        hook: Bound<'_, PyAny>,
+    ) -> PyResult<autograd::PyHookHandle> {
+        autograd::register_hook(&slf.get().tensor(), hook)
+    }
+    fn detach_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        autograd::detach_(slf)?;
+        Ok(slf.clone())
+    }
+    /// The same data without history; writes through it are not seen by autograd's rules, but the
+    /// version counter is shared, so that a wrong gradient is noticed.
+    #[getter]
+    fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), slf.get().tensor().detach())
+    }
+    #[setter]
+    fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
+        let target = slf.get().tensor();
+        let value = value.get().tensor();
+        target.set_data(&value).map_err(crate::error::to_py)
+    }
+    fn fill_<'py>(
+        slf: &Bound<'py, Self>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        let Some(value) = operand(value)? else {
+            return Err(PyTypeError::new_err("fill_(): argument 'value' must be Number or Tensor"));
+        };
+        if value.ndim() > 0 {
+            return Err(PyRuntimeError::new_err(format!(
+                "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                value.ndim()
+            )));
+        }
+        slf.get().tensor().fill_(&value).or_raise()?;
+        Ok(slf.clone())
+    }
+    fn zero_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        slf.get().tensor().fill_(&Tensor::wrapped(Scalar::Int(0)).or_raise()?).or_raise()?;
+        Ok(slf.clone())
+    }
+
+    // NumPy. ---------------------------------------------------------------------------------
+
+    #[classattr]
+    fn __array_priority__() -> i64 {
+        1000
+    }
+    #[pyo3(signature = (*, force=false))]
+    fn numpy<'py>(slf: &Bound<'py, Self>, force: bool) -> PyResult<Bound<'py, PyAny>> {
+        numpy::to_numpy(slf, force)
+    }
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        numpy::array_protocol(slf, dtype, copy)
+    }
+    #[allow(unsafe_code)]
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: i32,
+    ) -> PyResult<()> {
+        // SAFETY: CPython passes a buffer structure to fill.
+        unsafe { numpy::fill_buffer(slf, view, flags) }
+    }
+    #[allow(unsafe_code)]
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: `view` was filled by `fill_buffer`.
+        unsafe { numpy::release_buffer(view) }
+    }
+
+    // Copies. --------------------------------------------------------------------------------
+
+    fn __deepcopy__<'py>(
+        slf: &Bound<'py, Self>,
+        memo: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        data::deepcopy(slf, memo)
+    }
+    fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, _protocol: i64) -> PyResult<Bound<'py, PyTuple>> {
+        data::reduce(slf)
+    }
+}
