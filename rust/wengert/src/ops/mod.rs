@@ -21,15 +21,19 @@ pub mod compare;
 pub mod create;
 pub mod extrema;
 pub mod index;
+pub mod join;
 pub mod macros;
 pub mod matmul;
 pub mod moments;
 pub mod norm;
+pub mod places;
 pub mod pointwise;
 pub mod random;
 pub mod reduce;
 pub mod scan;
+pub mod select;
 pub mod ternary;
+pub mod triangle;
 pub mod unary;
 pub mod view;
 
@@ -255,13 +259,17 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         compare::ROWS,
         create::ROWS,
         extrema::ROWS,
+        index::ROWS,
+        join::ROWS,
         matmul::ROWS,
         moments::ROWS,
         norm::ROWS,
         random::ROWS,
         reduce::ROWS,
         scan::ROWS,
+        select::ROWS,
         ternary::ROWS,
+        triangle::ROWS,
         unary::ROWS,
         view::ROWS,
     ];
