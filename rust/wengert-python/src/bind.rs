@@ -77,7 +77,7 @@ unsafe fn with_call<'py, R>(
     names: *mut ffi::PyObject,
     run: impl FnOnce(&Call<'_, 'py>) -> R,
 ) -> R {
-    let nargs = ffi::PyVectorcall_NARGS(nargs as usize) as usize;
+    let nargs = nargs as usize;
     // SAFETY: `Bound` is a transparent, non-null object pointer; the caller's references outlive
     // the call, and nothing here drops a `Bound` of the slice.
     let objects = |from: usize, len: usize| unsafe {

@@ -79,28 +79,95 @@ pub unsafe fn map(kernel: &Kernel, compute: DType, shape: &[usize], operands: &[
     let Some(table) = &kernel.loops[compute as usize] else {
         panic!("kernel {} has no loop for {compute}", kernel.name)
     };
-    assert_eq!(operands.len(), kernel.arity() + 1, "operands of kernel {}", kernel.name);
+    let count = operands.len();
+    assert!(count == kernel.arity() + 1, "kernel {} got {count} operands", kernel.name);
     let body = table[isa() as usize];
-    let mut slots = [Slot::EMPTY; MAX_OPERANDS];
-    let slots = &mut slots[..operands.len()];
-    let mut flat = true;
     let len: usize = shape.iter().product();
-    for (i, (slot, operand)) in slots.iter_mut().zip(operands).enumerate() {
-        *slot = Slot {
-            ptr: operand.ptr,
-            stored: operand.dtype,
-            wanted: kernel.kind(i).dtype(compute),
-            step: 0,
+    let mut flat = Flat { ptrs: [std::ptr::null_mut(); MAX_OPERANDS], steps: [0; MAX_OPERANDS] };
+    for (i, operand) in operands.iter().enumerate() {
+        let step = flat_step(shape, operand.strides, i > 0);
+        let (Some(step), true) = (step, operand.dtype == kernel.kind(i).dtype(compute)) else {
+            // SAFETY: the caller's promises.
+            return unsafe { map_strided(kernel, compute, body, shape, operands) };
         };
-        flat = flat && slot.flatten(shape, operand.strides, len) && (i > 0 || slot.step != 0);
+        flat.ptrs[i] = operand.ptr;
+        flat.steps[i] = step * operand.dtype.size() as isize;
     }
-    // SAFETY: the caller's promises; `slots` describes `operands`.
-    unsafe {
-        match flat {
-            true => run_flat(body, slots, len),
-            false => run_strided(Some(body), shape, operands, slots),
+    // SAFETY: the caller's promises; `flat` describes every operand.
+    unsafe { run_flat(body, flat, len) }
+}
+
+/// The step, 1 or 0, of an operand that is one run of memory or, if that is allowed, one element.
+#[inline]
+fn flat_step(shape: &[usize], strides: &[isize], scalar_allowed: bool) -> Option<isize> {
+    let (mut contiguous, mut scalar, mut expected) = (true, true, 1);
+    for (&n, &stride) in shape.iter().zip(strides).rev() {
+        if n != 1 {
+            contiguous &= stride == expected;
+            scalar &= stride == 0;
+            expected *= n as isize;
         }
     }
+    match (contiguous, scalar && scalar_allowed) {
+        (true, _) => Some(1),
+        (false, true) => Some(0),
+        (false, false) => None,
+    }
+}
+
+/// Operands of a loop over consecutive elements.
+struct Flat {
+    ptrs: [*mut u8; MAX_OPERANDS],
+    steps: [isize; MAX_OPERANDS],
+}
+
+// SAFETY: addresses that `map`'s caller answers for; threads write disjoint elements.
+unsafe impl Sync for Flat {}
+
+impl Flat {
+    /// Runs the loop over a part of the elements.
+    ///
+    /// # Safety
+    /// The operands are valid there.
+    unsafe fn run(&self, body: Loop, range: Range<usize>) {
+        let mut ptrs = self.ptrs;
+        for (ptr, step) in ptrs.iter_mut().zip(self.steps) {
+            *ptr = ptr.wrapping_offset(range.start as isize * step);
+        }
+        // SAFETY: by the caller's promise.
+        unsafe { body(ptrs.as_ptr(), self.steps.as_ptr(), range.len()) }
+    }
+}
+
+/// Runs a loop over `len` consecutive elements.
+#[inline]
+unsafe fn run_flat(body: Loop, flat: Flat, len: usize) {
+    // SAFETY: `map`'s caller promised validity over the whole shape, and parts are disjoint.
+    unsafe {
+        match len {
+            0 => {}
+            1..=GRAIN => body(flat.ptrs.as_ptr(), flat.steps.as_ptr(), len),
+            _ => parallel_for(len, GRAIN / 2, |range| flat.run(body, range)),
+        }
+    }
+}
+
+/// [`map`] when some operand is strided or of another type.
+#[inline(never)]
+unsafe fn map_strided(
+    kernel: &Kernel,
+    compute: DType,
+    body: Loop,
+    shape: &[usize],
+    operands: &[Operand],
+) {
+    let mut slots = [Slot::EMPTY; MAX_OPERANDS];
+    let slots = &mut slots[..operands.len()];
+    for (i, (slot, o)) in slots.iter_mut().zip(operands).enumerate() {
+        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: kernel.kind(i).dtype(compute) };
+    }
+    // SAFETY: passed on; `slots` describes `operands`.
+    unsafe { run_strided(Some(body), shape, operands, slots) }
 }
 
 /// As [`map`], for a loop whose operands are all of its own types; without a loop, elements are
@@ -113,7 +180,7 @@ pub(super) unsafe fn run(body: Option<Loop>, shape: &[usize], operands: &[Operan
     let mut slots = [Slot::EMPTY; MAX_OPERANDS];
     let slots = &mut slots[..operands.len()];
     for (slot, o) in slots.iter_mut().zip(operands) {
-        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: o.dtype, step: 0 };
+        *slot = Slot { ptr: o.ptr, stored: o.dtype, wanted: o.dtype };
     }
     // SAFETY: passed on.
     unsafe { run_strided(body, shape, operands, slots) }
@@ -125,8 +192,6 @@ struct Slot {
     ptr: *mut u8,
     stored: DType,
     wanted: DType,
-    /// Bytes per element of a flat walk: the element size or 0.
-    step: isize,
 }
 
 // SAFETY: a slot is an address; `map`'s caller answers for what lies there, and threads write
@@ -137,48 +202,10 @@ unsafe impl Sync for Slot {}
 
 impl Slot {
     const EMPTY: Slot =
-        Slot { ptr: std::ptr::null_mut(), stored: DType::Bool, wanted: DType::Bool, step: 0 };
-
-    /// Whether the operand is of the kernel's type and one run of memory, or one element.
-    #[inline]
-    fn flatten(&mut self, shape: &[usize], strides: &[isize], len: usize) -> bool {
-        let (mut contiguous, mut scalar, mut expected) = (true, true, 1);
-        for (&n, &stride) in shape.iter().zip(strides).rev() {
-            if n != 1 {
-                contiguous &= stride == expected;
-                scalar &= stride == 0;
-                expected *= n as isize;
-            }
-        }
-        // A single element is both; as the output it must count as contiguous.
-        self.step = if contiguous { self.stored.size() as isize } else { 0 };
-        self.stored == self.wanted && (contiguous || scalar || len == 0)
-    }
+        Slot { ptr: std::ptr::null_mut(), stored: DType::Bool, wanted: DType::Bool };
 
     fn converts(&self) -> bool {
         self.stored != self.wanted
-    }
-}
-
-/// Runs `body` over `len` elements, each operand at its `step`.
-#[inline]
-unsafe fn run_flat(body: Loop, slots: &[Slot], len: usize) {
-    let piece = |range: Range<usize>| {
-        let mut ptrs = [std::ptr::null_mut(); MAX_OPERANDS];
-        let mut strides = [0; MAX_OPERANDS];
-        for (k, slot) in slots.iter().enumerate() {
-            ptrs[k] = slot.ptr.wrapping_offset(range.start as isize * slot.step);
-            strides[k] = slot.step;
-        }
-        // SAFETY: `map`'s caller promised validity over the whole shape; pieces are disjoint.
-        unsafe { body(ptrs.as_ptr(), strides.as_ptr(), range.len()) }
-    };
-    if len <= GRAIN {
-        if len > 0 {
-            piece(0..len);
-        }
-    } else {
-        parallel_for(len, GRAIN / 2, piece);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loops over memory. Nothing here knows tensors, graphs or Python.
 
+pub mod blocks;
 pub mod cast;
 pub mod engine;
 pub mod gemm;

@@ -8,6 +8,7 @@
 //! for one addition after the other.
 
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // As in `rows`: loops count.
 
 use super::engine::{Block, GRAIN, Operand, load, store};
 use super::isa::per_isa;
@@ -152,9 +153,9 @@ macro_rules! total {
                     for r in 0..rows {
                         let x = from_raw_parts(x.row::<$T>(r), columns);
                         let out = from_raw_parts_mut(out.row::<MaybeUninit<$T>>(r), columns);
-                        for ((total, out), &x) in state.iter_mut().zip(out).zip(x) {
-                            *total = next(*total, x);
-                            out.write(*total);
+                        for c in 0..columns {
+                            state[c] = next(state[c], x[c]);
+                            out[c].write(state[c]);
                         }
                     }
                 }
@@ -207,11 +208,12 @@ macro_rules! extremum {
                     for r in 0..rows {
                         let x = from_raw_parts(x.row::<$T>(r), columns);
                         let now = (position + r) as i64;
-                        for ((best, index), &x) in best.iter_mut().zip(&mut *index).zip(x) {
-                            let wins = replaces(x, *best);
-                            let (b, i) = (if wins { x } else { *best }, if wins { now } else { *index });
-                            *best = b;
-                            *index = i;
+                        for c in 0..columns {
+                            let wins = replaces(x[c], best[c]);
+                            let b = if wins { x[c] } else { best[c] };
+                            let i = if wins { now } else { index[c] };
+                            best[c] = b;
+                            index[c] = i;
                         }
                         std::ptr::copy_nonoverlapping(best.as_ptr(), out.row::<$T>(r), columns);
                         if !indices.ptr.is_null() {

@@ -141,6 +141,7 @@ macro_rules! function {
     ($name:literal, $sig:literal, $doc:literal, $call:expr) => {
         Row {
             name: concat!("nn.functional.", $name),
+            aliases: &[],
             signatures: &[$sig],
             doc: &[$doc],
             tags: FUNCTION,

@@ -497,3 +497,25 @@ pub fn clamp(x: &Tensor, lo: Option<&Tensor>, hi: Option<&Tensor>, dest: Dest) -
         }
     }
 }
+
+/// The operator `a - b`.
+pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    subtract(a, b, Scalar::Int(1), Dest::New)
+}
+
+/// The operator `a // b`.
+pub fn floor_quotients(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("floor_divide", a, b)?;
+    floor_divide(a, b)
+}
+
+/// The operator `a % b`.
+pub fn remainders(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("remainder", a, b)?;
+    remainder(a, b)
+}
+
+/// The operator `a ** b`.
+pub fn powers(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    power(a, b, Dest::New)
+}

@@ -100,6 +100,7 @@ pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
 pub const ROWS: &[Row] = &[
     Row {
         name: "clone",
+        aliases: &[],
         signatures: &["(input, *, memory_format: memory_format? = None)"],
         doc: &[" A copy in memory of its own. Gradients flow through."],
         tags: FUNCTION | METHOD,
@@ -107,6 +108,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "contiguous",
+        aliases: &[],
         signatures: &["(input, *, memory_format: memory_format? = None)"],
         doc: &[" The tensor itself if it is row-major, else a copy that is."],
         tags: METHOD | VIEW,
@@ -114,6 +116,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "copy_",
+        aliases: &[],
         signatures: &["(input, src, non_blocking: bool = False)"],
         doc: &[" Writes `src` into the tensor, converted and broadcast."],
         tags: METHOD,

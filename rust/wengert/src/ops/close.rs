@@ -60,6 +60,7 @@ const TOLERANCES: &str =
 pub const ROWS: &[Row] = &[
     Row {
         name: "isclose",
+        aliases: &[],
         signatures: &[TOLERANCES],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|`, elementwise."],
         tags: FUNCTION | METHOD | NONDIFF,
@@ -69,6 +70,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "allclose",
+        aliases: &[],
         signatures: &[TOLERANCES],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|` for all elements."],
         tags: FUNCTION | METHOD | NONDIFF,
@@ -78,6 +80,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "equal",
+        aliases: &[],
         signatures: &["(input, other)"],
         doc: &[" Whether both tensors have the same shape and equal elements."],
         tags: FUNCTION | METHOD | NONDIFF,

@@ -254,6 +254,7 @@ static AMINMAX: NamedFields = NamedFields { name: "aminmax", fields: &["min", "m
 pub const ROWS: &[Row] = &[
     Row {
         name: "amax",
+        aliases: &[],
         signatures: OVER_DIMS,
         doc: &[" Largest elements over the given axes, or over all; ties share the gradient."],
         tags: FORMS,
@@ -263,6 +264,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "amin",
+        aliases: &[],
         signatures: OVER_DIMS,
         doc: &[" Smallest elements over the given axes, or over all; ties share the gradient."],
         tags: FORMS,
@@ -272,6 +274,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "max",
+        aliases: &[],
         signatures: THREE_FORMS,
         doc: &[
             " Largest element of all; or along an axis, with positions; or of two tensors.",
@@ -290,6 +293,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "min",
+        aliases: &[],
         signatures: THREE_FORMS,
         doc: &[
             " Smallest element of all; or along an axis, with positions; or of two tensors.",
@@ -308,6 +312,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "argmax",
+        aliases: &[],
         signatures: OVER_DIM,
         doc: &[" Position of the first largest element along an axis, or in row-major order."],
         tags: FORMS | NONDIFF,
@@ -315,6 +320,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "argmin",
+        aliases: &[],
         signatures: OVER_DIM,
         doc: &[" Position of the first smallest element along an axis, or in row-major order."],
         tags: FORMS | NONDIFF,
@@ -322,6 +328,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "aminmax",
+        aliases: &[],
         signatures: &["(input, *, dim: int? = None, keepdim: bool = False)"],
         doc: &[" Smallest and largest elements along an axis, or of all."],
         tags: FUNCTION | METHOD,

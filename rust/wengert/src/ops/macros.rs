@@ -12,7 +12,7 @@
 //! ```
 //!
 //! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
-//! and an entry of `ROWS`. The gradient of an input sees what its clause `saves`, and nothing else:
+//! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names. The gradient of an input sees what its clause `saves`, and nothing else:
 //! a rule that uses something it did not save does not compile. Only what the inputs that require
 //! grad need is kept. Where PyTorch's node has another name if an operand is a Python number,
 //! `number "NAME"` follows the usual one.
@@ -41,7 +41,7 @@ macro_rules! pointwise_rows {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
-        $sig:literal, $promote:ident, $tags:expr $(, via $via:expr)? => {
+        $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
         } $($node:literal $(number $number_node:literal)? {
             $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
@@ -128,6 +128,7 @@ macro_rules! pointwise_rows {
         pub const ROWS: &[$crate::ops::Row] = &[$(
             $crate::ops::Row {
                 name: stringify!($name),
+                aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
                 tags: $tags,

@@ -18,22 +18,34 @@ pub mod binary;
 pub mod cast;
 pub mod close;
 pub mod compare;
+pub mod create;
 pub mod extrema;
+pub mod index;
+pub mod join;
 pub mod macros;
+pub mod matmul;
 pub mod moments;
 pub mod norm;
+pub mod places;
 pub mod pointwise;
+pub mod random;
 pub mod reduce;
 pub mod scan;
+pub mod select;
 pub mod ternary;
+pub mod triangle;
 pub mod unary;
 pub mod view;
 
 use crate::layout::ShapeText;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 pub use args::{Args, Param, ParamKind, Signature, Value};
 pub use binary::{add, div, mul, sub};
+pub use create::zeros_like;
 pub use pointwise::Dest;
 
 /// What a call gives back.
@@ -111,6 +123,9 @@ pub mod tags {
 pub struct Row {
     /// PyTorch's name, dotted for submodules: `nn.functional.softmax`.
     pub name: &'static str,
+    /// Other names: a plain one has all forms of the row, a dotted one is a function of that
+    /// submodule and nothing else.
+    pub aliases: &'static [&'static str],
     /// Overloads, tried in order.
     pub signatures: &'static [&'static str],
     /// Markdown, first line a summary.
@@ -122,6 +137,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row whose operation makes its result.
+    pub(crate) const fn make(
+        name: &'static str,
+        signatures: &'static [&'static str],
+        tags: u32,
+        doc: &'static [&'static str],
+        call: fn(&Args) -> Result<Output>,
+    ) -> Row {
+        Row { name, aliases: &[], signatures, doc, tags, call: Call::Make(call) }
+    }
+
     /// Whether the row has all of the given [`tags`].
     pub fn has(&self, tags: u32) -> bool {
         self.tags & tags == tags
@@ -207,11 +233,6 @@ impl Row {
     }
 }
 
-/// Zeros like another tensor.
-pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
-    Tensor::zeros(x.shape(), x.dtype())
-}
-
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     binary::add::run([target, source], Dest::Into(target))?;
@@ -219,23 +240,38 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     Ok(())
 }
 
+pub use pointwise::check_storable;
+
+/// The row of a name.
+pub fn find(name: &str) -> Option<&'static Row> {
+    static INDEX: OnceLock<HashMap<&'static str, &'static Row>> = OnceLock::new();
+    INDEX.get_or_init(|| table().map(|row| (row.name, row)).collect()).get(name).copied()
+}
+
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
     let families: &[&'static [Row]] = &[
-        unary::ROWS,
-        binary::ROWS,
-        ternary::ROWS,
         activation::ROWS,
         activation::FUNCTIONS,
-        compare::ROWS,
+        binary::ROWS,
+        cast::ROWS,
         close::ROWS,
-        reduce::ROWS,
+        compare::ROWS,
+        create::ROWS,
         extrema::ROWS,
+        index::ROWS,
+        join::ROWS,
+        matmul::ROWS,
         moments::ROWS,
         norm::ROWS,
+        random::ROWS,
+        reduce::ROWS,
         scan::ROWS,
+        select::ROWS,
+        ternary::ROWS,
+        triangle::ROWS,
+        unary::ROWS,
         view::ROWS,
-        cast::ROWS,
     ];
     families.to_vec().into_iter().flatten()
 }
@@ -248,7 +284,9 @@ mod tests {
     fn every_signature_is_well_formed_and_names_are_unique() {
         let mut names = std::collections::HashSet::new();
         for row in table() {
-            assert!(names.insert(row.name), "{} stands twice in the table", row.name);
+            for name in std::iter::once(&row.name).chain(row.aliases) {
+                assert!(names.insert(*name), "{name} stands twice in the table");
+            }
             assert!(!row.signatures.is_empty() && !row.doc.is_empty(), "{}", row.name);
             for text in row.signatures {
                 let signature = Signature::parse(text);

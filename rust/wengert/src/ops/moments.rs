@@ -178,6 +178,7 @@ fn call(wanted: Wanted, c: &Args) -> Result<Output> {
 pub const ROWS: &[Row] = &[
     Row {
         name: "var",
+        aliases: &[],
         signatures: SIGNATURES,
         doc: &[" Variance over the given axes, or over all; divided by `n - correction`."],
         tags: FUNCTION | METHOD | OUT,
@@ -185,6 +186,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "std",
+        aliases: &[],
         signatures: SIGNATURES,
         doc: &[" Standard deviation over the given axes, or over all."],
         tags: FUNCTION | METHOD | OUT,
@@ -192,6 +194,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "var_mean",
+        aliases: &[],
         signatures: SIGNATURES,
         doc: &[" Variance and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,
@@ -199,6 +202,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "std_mean",
+        aliases: &[],
         signatures: SIGNATURES,
         doc: &[" Standard deviation and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,

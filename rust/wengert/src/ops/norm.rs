@@ -125,6 +125,7 @@ fn norm(c: &Args) -> Result<Tensor> {
 pub const ROWS: &[Row] = &[
     Row {
         name: "norm",
+        aliases: &[],
         signatures: &[
             "(input, p: str = 'fro', dim: int[]? = None, keepdim: bool = False, dtype: dtype? = None)",
             "(input, p: Number?, dim: int[]? = None, keepdim: bool = False, dtype: dtype? = None)",
@@ -135,6 +136,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "linalg.vector_norm",
+        aliases: &[],
         signatures: &[
             "(input, ord: Number = 2, dim: int[]? = None, keepdim: bool = False, *, dtype: dtype? = None)",
         ],

@@ -369,12 +369,12 @@ pub fn sum_to_size(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Whether any element is non-zero.
-pub(crate) fn any(x: &Tensor) -> Result<bool> {
+pub fn any(x: &Tensor) -> Result<bool> {
     truth("any", Reduction::Any, x, None, false)?.item().map(|v| v.to_bool())
 }
 
 /// Whether no element is zero.
-pub(crate) fn all(x: &Tensor) -> Result<bool> {
+pub fn all(x: &Tensor) -> Result<bool> {
     truth("all", Reduction::All, x, None, false)?.item().map(|v| v.to_bool())
 }
 
@@ -400,6 +400,7 @@ const DIM_ROW: &str = "(input, dim: int[]? = None, keepdim: bool = False, *, dty
 pub const ROWS: &[Row] = &[
     Row {
         name: "sum",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all. Whole numbers are summed in int64."],
         tags: FUNCTION | METHOD | OUT,
@@ -409,6 +410,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "nansum",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all, NaN counted as 0."],
         tags: FUNCTION | METHOD | OUT,
@@ -418,6 +420,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "mean",
+        aliases: &[],
         signatures: &[DIM_ROW],
         doc: &[" Mean over the given axes, or over all. Floating types only."],
         tags: FUNCTION | METHOD | OUT,
@@ -427,6 +430,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "prod",
+        aliases: &[],
         signatures: &[
             "(input, *, dtype: dtype? = None)",
             "(input, dim: int, keepdim: bool = False, *, dtype: dtype? = None)",
@@ -440,6 +444,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "any",
+        aliases: &[],
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether any element along the given axes, or at all, is not zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
@@ -450,6 +455,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "all",
+        aliases: &[],
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether no element along the given axes, or at all, is zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
@@ -460,6 +466,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "count_nonzero",
+        aliases: &[],
         signatures: &["(input, dim: int[]? = None)"],
         doc: &[" The number of elements along the given axes, or in all, that are not zero."],
         tags: FUNCTION | METHOD | NONDIFF,

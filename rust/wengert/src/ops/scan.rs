@@ -181,6 +181,7 @@ const DIM_ROW: &[&str] = &["(input, dim: int, *, dtype: dtype? = None)"];
 pub const ROWS: &[Row] = &[
     Row {
         name: "cumsum",
+        aliases: &[],
         signatures: DIM_ROW,
         doc: &[" Running sums along an axis. Whole numbers are added in int64."],
         tags: ALL_FORMS,
@@ -188,6 +189,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "cumprod",
+        aliases: &[],
         signatures: DIM_ROW,
         doc: &[" Running products along an axis. Whole numbers are multiplied in int64."],
         tags: ALL_FORMS,
@@ -195,6 +197,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "flip",
+        aliases: &[],
         signatures: &["(input, dims: size)"],
         doc: &[" The elements in reverse order along the given axes, in new memory."],
         tags: FUNCTION | METHOD,

@@ -108,6 +108,18 @@ pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     }
 }
 
+/// A fresh row-major result in another shape of as many elements. For autograd it is not a view:
+/// nobody has the tensor it shares memory with.
+pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let layout = Layout::contiguous(name, shape, x.dtype().size())?;
+    let y = Tensor::from_parts(x.storage().clone(), layout, x.dtype());
+    if record::recording(&[x]) {
+        let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
+        record::record(&y, &[x], &[], Box::new(rule))?;
+    }
+    Ok(y)
+}
+
 /// The elements in another shape, never a copy.
 pub fn view(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
     let shape = infer_shape("view", x.numel(), wanted)?;
@@ -597,7 +609,14 @@ fn detach(x: &Tensor) -> Result<Output> {
 
 macro_rules! row {
     ($name:literal, [$($sig:literal),+], $tags:expr, $doc:literal, $call:expr) => {
-        Row { name: $name, signatures: &[$($sig),+], doc: &[$doc], tags: $tags, call: Call::Make($call) }
+        Row {
+            name: $name,
+            aliases: &[],
+            signatures: &[$($sig),+],
+            doc: &[$doc],
+            tags: $tags,
+            call: Call::Make($call),
+        }
     };
 }
 
