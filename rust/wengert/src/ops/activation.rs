@@ -3,11 +3,11 @@
 //! The pointwise rows carry formula and derivative; [`FUNCTIONS`] gives them their public names
 //! and PyTorch's parameters, among them `inplace`.
 
-use super::binary::{mul, number, where_};
+use super::binary::{number, subtract, where_};
 use super::compare::gt;
 use super::tags::*;
 use super::unary::{abs, exp, sigmoid, tanh};
-use super::{Args, Call, Row, add, div, sub};
+use super::{Args, Call, Dest, Row, add, div};
 use crate::graph::{self, inplace};
 use crate::kernels::math;
 use crate::pointwise_rows;
@@ -65,27 +65,31 @@ pointwise_rows! {
         float: if x > 0.0 { g } else { g * slope },
     } "LeakyReluBackwardBackward0" { g saves(x, slope): |h| leaky_relu_backward(h, x, slope)? }
 
-    /// `scale · x` where `x` is positive, else `scale · alpha · (e^(x·input_scale) - 1)`.
-    elu(x, alpha, scale, input_scale) -> y: "(input, alpha, scale, input_scale)", Same, INTERNAL => {
-        float: if x > 0.0 { scale * x } else { scale * alpha * math::expm1(x * input_scale) },
+    /// `scale · x` where `x` is positive, else `scale · alpha · (eˣ - 1)`.
+    elu(x, alpha, scale) -> y: "(input, alpha, scale)", Same, INTERNAL => {
+        float: scale * (if x > 0.0 { x } else { alpha * math::expm1(x) }),
     } "EluBackward0" {
-        x saves(x, alpha, scale, input_scale): |g| elu_backward(g, x, alpha, scale, input_scale)?,
+        x saves(x, alpha, scale): |g| {
+            let positive = gt(x, &number(0.0)?)?;
+            where_(&positive, &(g * scale), &(g * scale * alpha * exp(&not_above_zero(x)?)?))?
+        },
+    }
+
+    /// `x` where it is positive, else `alpha · (e^(x/alpha) - 1)`.
+    celu(x, alpha) -> y: "(input, alpha)", Same, INTERNAL => {
+        float: if x > 0.0 { x } else { alpha * math::expm1(x / alpha) },
+    } "CeluBackward0" {
+        x saves(x, alpha): |g| {
+            let positive = gt(x, &number(0.0)?)?;
+            where_(&positive, g, &(g * exp(&(not_above_zero(x)? / alpha))?))?
+        },
     }
 }
 
-/// Derivative of [`elu`].
-fn elu_backward(
-    g: &Tensor,
-    x: &Tensor,
-    alpha: &Tensor,
-    scale: &Tensor,
-    input_scale: &Tensor,
-) -> Result<Tensor> {
-    let positive = gt(x, &number(0.0)?)?;
-    // Limited, so that what is not chosen does not overflow into a second-order pass.
-    let low = where_(&positive, &number(0.0)?, x)?;
-    let slope = mul(&exp(&mul(&low, input_scale)?)?, &mul(alpha, input_scale)?)?;
-    mul(g, &mul(&where_(&positive, &number(1.0)?, &slope)?, scale)?)
+/// `min(x, 0)`: what a branch that is not taken computes with, so as not to overflow.
+fn not_above_zero(x: &Tensor) -> Result<Tensor> {
+    let zero = number(0.0)?;
+    where_(&gt(x, &zero)?, &zero, x)
 }
 
 /// Applies `f` to the first argument, in place if the call's parameter `flag` says so.
@@ -124,9 +128,9 @@ fn check_floating(op: &'static str, x: &Tensor) -> Result<()> {
     bail!(Unsupported, "", "\"{op}\" not implemented for '{}'", x.dtype().scalar_type_name())
 }
 
-fn elu_of(x: &Tensor, alpha: f64, scale: f64, input_scale: f64) -> Result<Tensor> {
+fn elu_of(x: &Tensor, alpha: f64, scale: f64) -> Result<Tensor> {
     check_floating("elu", x)?;
-    elu(x, &number(alpha)?, &number(scale)?, &number(input_scale)?)
+    elu(x, &number(alpha)?, &number(scale)?)
 }
 
 /// λ and λα of self-normalising networks (Klambauer et al., 2017).
@@ -157,7 +161,7 @@ pub const FUNCTIONS: &[Row] = &[
     }),
     function!("tanhshrink", "(input)", " `x - tanh(x)`.", |c| {
         let x = c.tensor(0);
-        Ok(sub(x, &tanh(x)?)?.into())
+        Ok(subtract(x, &tanh(x)?, Scalar::Int(1), Dest::New)?.into())
     }),
     function!(
         "hardtanh",
@@ -202,13 +206,13 @@ pub const FUNCTIONS: &[Row] = &[
         "elu",
         "(input, alpha: float = 1.0, inplace: bool = False)",
         " `x` where it is positive, else `alpha · (eˣ - 1)`.",
-        |c| Ok(maybe_inplace(c, 2, |x| elu_of(x, c.float(1), 1.0, 1.0))?.into())
+        |c| Ok(maybe_inplace(c, 2, |x| elu_of(x, c.float(1), 1.0))?.into())
     ),
     function!(
         "selu",
         "(input, inplace: bool = False)",
         " The scaled [`elu`] of self-normalising networks (Klambauer et al., 2017).",
-        |c| Ok(maybe_inplace(c, 1, |x| elu_of(x, SELU_ALPHA, SELU_SCALE, 1.0))?.into())
+        |c| Ok(maybe_inplace(c, 1, |x| elu_of(x, SELU_ALPHA, SELU_SCALE))?.into())
     ),
     function!(
         "celu",
@@ -219,7 +223,9 @@ pub const FUNCTIONS: &[Row] = &[
             if alpha == 0.0 {
                 bail!(ZeroDivision, "", "ZeroDivisionError: alpha cannot be 0 for CELU");
             }
-            Ok(maybe_inplace(c, 2, |x| elu_of(x, alpha, 1.0, 1.0 / alpha))?.into())
+            check_floating("celu", c.tensor(0))?;
+            let alpha = number(alpha)?;
+            Ok(maybe_inplace(c, 2, |x| celu(x, &alpha))?.into())
         }
     ),
 ];

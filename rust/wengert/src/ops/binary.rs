@@ -63,7 +63,7 @@ pointwise_rows! {
         } =>
     {
         int: b.wrapping_sub(a), float: b - a,
-    } "RsubBackward0" {
+    } "RsubBackward0" number "RsubBackward1" {
         a saves(): |g| -g,
         b saves(): |g| g.clone(),
     }
@@ -109,7 +109,7 @@ pointwise_rows! {
             if b != 0 && (a.wrapping_rem(b) != 0) && ((a < 0) != (b < 0)) { q.wrapping_sub(1) } else { q }
         },
         float: floor_quotient(a as f64, b as f64) as T,
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -124,7 +124,7 @@ pointwise_rows! {
         u8: a.checked_div(b).unwrap_or(0),
         signed: a.checked_div(b).unwrap_or(if b == 0 { 0 } else { a }),
         float: (a / b).trunc(),
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -142,7 +142,7 @@ pointwise_rows! {
             if r != 0 && ((r < 0) != (b < 0)) { r.wrapping_add(b) } else { r }
         },
         float: { let r = a % b; if r != 0.0 && ((r < 0.0) != (b < 0.0)) { r + b } else { r } },
-    } "RemainderBackward0" {
+    } "RemainderBackward1" number "RemainderBackward0" {
         a saves(): |g| g.clone(),
         b saves(a, b): |g| -g * floor_quotient_of(a, b)?,
     }
@@ -155,7 +155,7 @@ pointwise_rows! {
         } =>
     {
         int: a.checked_rem(b).unwrap_or(0), float: a % b,
-    } "FmodBackward0" {
+    } "FmodBackward1" number "FmodBackward0" {
         a saves(): |g| g.clone(),
         b saves(a, b): |g| -g * div_trunc(a, b)?,
     }
@@ -175,7 +175,7 @@ pointwise_rows! {
             _ => 0,
         },
         float: math::pow(a, b),
-    } "PowBackward1" {
+    } "PowBackward1" number "PowBackward2" {
         a saves(a, b): |g| pow_backward(g, a, b)?,
         b saves(a, b, y): |g| {
             // 0 to a positive power stays 0 when the power changes a little.
@@ -284,7 +284,7 @@ pointwise_rows! {
     /// The magnitude of `input` with the sign of `other`.
     copysign(a, b) -> y: "(input, other: Operand)", Float, ALL_FORMS => {
         float: a.copysign(b),
-    } "CopysignBackward0" {
+    } "CopysignBackward0" number "CopysignBackward1" {
         a saves(a, b): |g| where_(&eq(a, &number(0.0)?)?, &number(0.0)?, &(g * (copysign(a, b)? / a)))?,
         b saves(): |g| None::<Tensor>,
     }
@@ -363,7 +363,7 @@ fn has_bool(a: &Tensor, b: &Tensor) -> bool {
 }
 
 /// `a - alpha · b`.
-fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Result<Tensor> {
+pub(crate) fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Result<Tensor> {
     if a.dtype() == DType::Bool && b.dtype() == DType::Bool {
         bail!(
             DType,

@@ -14,7 +14,8 @@
 //! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
 //! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names. The gradient of an input sees what its clause `saves`, and nothing else:
 //! a rule that uses something it did not save does not compile. Only what the inputs that require
-//! grad need is kept.
+//! grad need is kept. Where PyTorch's node has another name if an operand is a Python number,
+//! `number "NAME"` follows the usual one.
 
 /// A gradient that a clause may give.
 pub trait IntoGradient {
@@ -42,7 +43,7 @@ macro_rules! pointwise_rows {
         $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
         $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
-        } $($node:literal {
+        } $($node:literal $(number $number_node:literal)? {
             $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
         })?
     )+) => {
@@ -91,10 +92,10 @@ macro_rules! pointwise_rows {
                                     }
                                 )*
                             } )+
-                            struct Rule;
-                            impl Op for Rule {
+                            struct Rule<const NUMBER: bool>;
+                            impl<const NUMBER: bool> Op for Rule<NUMBER> {
                                 fn name(&self) -> &'static str {
-                                    $node
+                                    [$node, $($number_node)?][NUMBER as usize]
                                 }
                                 #[allow(unused_variables)]
                                 fn backward(
@@ -113,7 +114,9 @@ macro_rules! pointwise_rows {
                                     Ok(out)
                                 }
                             }
-                            record::record(&$y, &inputs, &saves, Box::new(Rule))?;
+                            let rule: Box<dyn Op> =
+                                $crate::pointwise_rows!(@rule inputs $($number_node)?);
+                            record::record(&$y, &inputs, &saves, rule)?;
                         }
                     )?
                     Ok($y)
@@ -134,6 +137,14 @@ macro_rules! pointwise_rows {
         ),+];
     };
 
+    (@rule $inputs:ident) => { Box::new(Rule::<false>) };
+    (@rule $inputs:ident $number_node:literal) => {
+        if $inputs.iter().any(|t| t.is_wrapped_number()) {
+            Box::new(Rule::<true>)
+        } else {
+            Box::new(Rule::<false>)
+        }
+    };
     (@kernel [$($args:tt)+] [] $($rest:tt)+) => {
         $crate::pointwise! { pub static KERNEL: ($($args)+) -> same { $($rest)+ } }
     };

@@ -2,7 +2,8 @@
 //!
 //! Formulas of derivatives: Abramowitz & Stegun, chapters 4 and 7.
 
-use super::binary::{clamp, number};
+use super::binary::{clamp, number, where_};
+use super::compare::ge;
 use super::tags::*;
 use super::zeros_like;
 use crate::kernels::math;
@@ -210,7 +211,13 @@ pointwise_rows! {
             }
         } =>
     { float: math::ln(x / (1.0 - x)) }
-    "LogitBackward0" { x saves(x): |g| g / (x * (1.0 - x)) }
+    "LogitBackward0" {
+        x saves(x): |g| {
+            let product = x * (1.0 - x);
+            let inside = ge(&product, &number(0.0)?)?;
+            where_(&inside, &(g / product), &number(f64::NAN)?)?
+        },
+    }
 
     /// Degrees to radians.
     deg2rad(x) -> y: "(input)", Float, ALL_FORMS => { float: x * (PI / 180.0) as T }
