@@ -25,7 +25,7 @@
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
 use super::mode::GradMode;
-use super::node::{Context, Edge, Gradients, Node, Op};
+use super::node::{Context, Edge, Gradients, Node};
 use crate::kernels::threads;
 use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
@@ -126,7 +126,7 @@ struct Job {
     result: Option<Result<Gradients>>,
 }
 
-/// Units of [`Op::work`] from which a rule is worth a thread of its own: some ten times what waking
+/// units of `Op::work` from which a rule is worth a thread of its own: some ten times what waking
 /// one costs.
 const WORTH_A_THREAD: usize = 100_000;
 
