@@ -13,5 +13,3 @@ pub mod threads;
 
 #[cfg(test)]
 mod arrays;
-#[cfg(test)]
-mod engine_tests;
