@@ -153,7 +153,12 @@ unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: u
     let size = size_of::<T>() as isize;
     let turn = |b: Block| Block { ptr: b.ptr, row: b.column, column: b.row };
     let side = LINE / size_of::<T>();
-    if from.row == size && to.column == size && rows > 1 && columns > 1 {
+    let across = |to: Block, from: Block| from.row == size && to.column == size;
+    if rows > 1 && columns > 1 && (across(to, from) || across(turn(to), turn(from))) {
+        let (to, from, rows, columns) = match across(to, from) {
+            true => (to, from, rows, columns),
+            false => (turn(to), turn(from), columns, rows),
+        };
         // Both sides are contiguous, but across each other: squares of one line's side, so that
         // each line is touched once, even where many rows compete for one cache set.
         for r in (0..rows).step_by(side) {
