@@ -15,5 +15,3 @@ pub mod threads;
 
 #[cfg(test)]
 mod arrays;
-#[cfg(test)]
-mod engine_tests;
