@@ -36,6 +36,7 @@ pointwise_rows! {
 
     /// `input - alpha · other`, elementwise with broadcasting.
     sub(a, b) -> y: "(input, other: Operand, *, alpha: Number = 1)", Same, ALL_FORMS,
+        aka ["subtract"],
         via |c, dest| {
             for t in [c.tensor(0), c.tensor(1)] {
                 if t.dtype() == crate::DType::Bool {
@@ -68,7 +69,7 @@ pointwise_rows! {
     }
 
     /// Product, elementwise with broadcasting.
-    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS => {
+    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS, aka ["multiply"] => {
         bool: a & b, int: a.wrapping_mul(b), float: a * b,
     } "MulBackward0" {
         a saves(b): |g| g * b,
@@ -80,6 +81,7 @@ pointwise_rows! {
     /// With `rounding_mode='floor'` or `'trunc'` the quotient is rounded, and whole numbers stay
     /// whole.
     div(a, b) -> y: "(input, other: Operand, *, rounding_mode: str? = None)", Float, ALL_FORMS,
+        aka ["divide", "true_divide"],
         via |c, dest| match c.opt_str(2) {
             None => div::run([c.tensor(0), c.tensor(1)], dest),
             Some("floor") => floor_divide::run([c.tensor(0), c.tensor(1)], dest),

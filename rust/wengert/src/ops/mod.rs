@@ -11,14 +11,18 @@
 //! forms, stubs, tests and benches. The table is an explicit list of families; a test holds it
 //! against the test table.
 
+pub mod activation;
 pub mod algebra;
 pub mod args;
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod composed;
+pub mod fused;
 pub mod macros;
 pub mod matmul;
 pub mod pointwise;
+pub(crate) mod product;
 pub mod reduce;
 pub mod unary;
 pub mod view;
@@ -226,6 +230,13 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         view::ROWS,
         cast::ROWS,
         matmul::ROWS,
+        activation::ROWS,
+        fused::linear::ROWS,
+        fused::softmax::ROWS,
+        fused::cross_entropy::ROWS,
+        fused::loss::ROWS,
+        fused::loss::FUNCTIONS,
+        composed::ROWS,
     ];
     families.to_vec().into_iter().flatten()
 }

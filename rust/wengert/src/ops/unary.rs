@@ -9,12 +9,12 @@ use crate::pointwise_rows;
 
 pointwise_rows! {
     /// Negation, `-x`.
-    neg(x) -> y: "(input)", Same, ALL_FORMS => {
+    neg(x) -> y: "(input)", Same, ALL_FORMS, aka ["negative"] => {
         int: x.wrapping_neg(), float: -x,
     } "NegBackward0" { x saves(): |g| -g }
 
     /// Absolute value. The gradient at 0 is 0.
-    abs(x) -> y: "(input)", Same, ALL_FORMS => {
+    abs(x) -> y: "(input)", Same, ALL_FORMS, aka ["absolute"] => {
         u8: x, signed: x.wrapping_abs(), float: x.abs(),
     } "AbsBackward0" { x saves(x): |g| g * sign(x)? }
 
@@ -66,7 +66,7 @@ pointwise_rows! {
     "CosBackward0" { x saves(x): |g| -g * sin(x)? }
 
     /// Hyperbolic tangent.
-    tanh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::tanh(x) }
+    tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
     /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
@@ -78,7 +78,7 @@ pointwise_rows! {
     }
 
     /// Logistic function, `1 / (1 + e⁻ˣ)`.
-    sigmoid(x) -> y: "(input)", Float, ALL_FORMS => { float: math::sigmoid(x) }
+    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
     /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.
