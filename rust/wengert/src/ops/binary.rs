@@ -37,6 +37,7 @@ pointwise_rows! {
 
     /// `input - alpha · other`, elementwise with broadcasting.
     sub(a, b) -> y: "(input, other: Operand, *, alpha: Number = 1)", Same, ALL_FORMS,
+        aka ["subtract"],
         via |c, dest| subtract(c.tensor(0), c.tensor(1), c.number(2), dest) =>
     {
         int: a.wrapping_sub(b), float: a - b,
@@ -69,7 +70,7 @@ pointwise_rows! {
     }
 
     /// Product, elementwise with broadcasting.
-    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS => {
+    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS, aka ["multiply"] => {
         bool: a & b, int: a.wrapping_mul(b), float: a * b,
     } "MulBackward0" {
         a saves(b): |g| g * b,
@@ -81,6 +82,7 @@ pointwise_rows! {
     /// With `rounding_mode='floor'` or `'trunc'` the quotient is rounded, and whole numbers stay
     /// whole.
     div(a, b) -> y: "(input, other: Operand, *, rounding_mode: str? = None)", Float, ALL_FORMS,
+        aka ["divide", "true_divide"],
         via |c, dest| match c.opt_str(2) {
             None => div::run([c.tensor(0), c.tensor(1)], dest),
             Some("floor") => floor_divide::run([c.tensor(0), c.tensor(1)], dest),

@@ -13,7 +13,7 @@ use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, LN_10, PI};
 
 pointwise_rows! {
     /// Negation, `-x`.
-    neg(x) -> y: "(input)", Same, ALL_FORMS,
+    neg(x) -> y: "(input)", Same, ALL_FORMS, aka ["negative"],
         via |c, dest| {
             if c.tensor(0).dtype() == DType::Bool {
                 bail!(DType, "", "Negation, the `-` operator, on a bool tensor is not supported. \
@@ -27,7 +27,7 @@ pointwise_rows! {
     } "NegBackward0" { x saves(): |g| -g }
 
     /// Absolute value. The gradient at 0 is 0.
-    abs(x) -> y: "(input)", Same, ALL_FORMS => {
+    abs(x) -> y: "(input)", Same, ALL_FORMS, aka ["absolute"] => {
         u8: x, signed: x.wrapping_abs(), float: x.abs(),
     } "AbsBackward0" { x saves(x): |g| g * sign(x)? }
 
@@ -155,7 +155,7 @@ pointwise_rows! {
     } "AtanhBackward0" { x saves(x): |g| g / (1.0 - x * x) }
 
     /// Hyperbolic tangent.
-    tanh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::tanh(x) }
+    tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
     /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
@@ -167,7 +167,7 @@ pointwise_rows! {
     }
 
     /// Logistic function, `1 / (1 + e⁻ˣ)`.
-    sigmoid(x) -> y: "(input)", Float, ALL_FORMS => { float: math::sigmoid(x) }
+    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
     /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.

@@ -648,10 +648,16 @@ pub const ROWS: &[Row] = &[
             Ok(view(c.tensor(0), &shape)?.into())
         }
     ),
-    row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(t(c.tensor(0))?.into())),
-    row!("transpose", ["(input, dim0: int, dim1: int)"], VIEWS | INPLACE, " Two axes swapped.", |c| Ok(
-        transpose(c.tensor(0), c.int(1), c.int(2))?.into()
+    row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
+        t(c.tensor(0))?.into()
     )),
+    row!(
+        "transpose",
+        ["(input, dim0: int, dim1: int)"],
+        VIEWS | INPLACE,
+        " Two axes swapped.",
+        |c| Ok(transpose(c.tensor(0), c.int(1), c.int(2))?.into())
+    ),
     row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
         c.tensor(0),
         c.ints(1)
@@ -667,9 +673,13 @@ pub const ROWS: &[Row] = &[
             Ok(squeeze(c.tensor(0), dims)?.into())
         }
     ),
-    row!("unsqueeze", ["(input, dim: int)"], VIEWS | INPLACE, " With a new axis of length 1.", |c| Ok(
-        unsqueeze(c.tensor(0), c.int(1))?.into()
-    )),
+    row!(
+        "unsqueeze",
+        ["(input, dim: int)"],
+        VIEWS | INPLACE,
+        " With a new axis of length 1.",
+        |c| Ok(unsqueeze(c.tensor(0), c.int(1))?.into())
+    ),
     row!(
         "expand",
         ["(input, size: size)"],
