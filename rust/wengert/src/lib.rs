@@ -15,12 +15,14 @@
 #![deny(unsafe_code)]
 
 pub mod alloc;
+mod counted;
 pub mod dtype;
 pub mod error;
 pub mod format;
 pub mod graph;
 pub mod kernels;
 pub mod layout;
+mod lock;
 pub mod ops;
 pub mod random;
 pub mod storage;
