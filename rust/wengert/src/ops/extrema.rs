@@ -242,8 +242,11 @@ pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2
 
 const OVER_DIMS: &[&str] = &["(input, dim: int[]? = None, keepdim: bool = False)"];
 const OVER_DIM: &[&str] = &["(input, dim: int? = None, keepdim: bool = False)"];
-const THREE_FORMS: &[&str] =
-    &["(input)", "(input, dim: int, keepdim: bool = False)", "(input, other)"];
+const THREE_FORMS: &[&str] = &[
+    "(input)",
+    "(input, other)",
+    "(input, dim: int, keepdim: bool = False) -> (Tensor values, Tensor indices)",
+];
 const FORMS: u32 = FUNCTION | METHOD | OUT;
 
 static MAX: NamedFields = NamedFields { name: "max", fields: &["values", "indices"] };
@@ -287,8 +290,8 @@ pub const ROWS: &[Row] = &[
                 let names = ["max", "MaxBackward1"];
                 Ok(extremum(names, Reduction::Max, c.tensor(0), &[], false)?.into())
             }
-            1 => Ok(Output::Named(&MAX, max_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
-            _ => Ok(binary::maximum(c.tensor(0), c.tensor(1))?.into()),
+            1 => Ok(binary::maximum(c.tensor(0), c.tensor(1))?.into()),
+            _ => Ok(Output::Named(&MAX, max_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
         }),
     },
     Row {
@@ -306,8 +309,8 @@ pub const ROWS: &[Row] = &[
                 let names = ["min", "MinBackward1"];
                 Ok(extremum(names, Reduction::Min, c.tensor(0), &[], false)?.into())
             }
-            1 => Ok(Output::Named(&MIN, min_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
-            _ => Ok(binary::minimum(c.tensor(0), c.tensor(1))?.into()),
+            1 => Ok(binary::minimum(c.tensor(0), c.tensor(1))?.into()),
+            _ => Ok(Output::Named(&MIN, min_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
         }),
     },
     Row {
@@ -329,7 +332,9 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "aminmax",
         aliases: &[],
-        signatures: &["(input, *, dim: int? = None, keepdim: bool = False)"],
+        signatures: &[
+            "(input, *, dim: int? = None, keepdim: bool = False) -> (Tensor min, Tensor max)",
+        ],
         doc: &[" Smallest and largest elements along an axis, or of all."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| {
