@@ -169,6 +169,10 @@ for steps in [0, 1, 2, 3, 5, 7, -1]:
     case("logspace", -1, 1, steps)
     for dtype in [*INTS, torch.float64]:
         case("linspace", 0, 10, steps, dtype, call=with_dtype(torch.linspace, 3))
+# Short enough that PyTorch does not use vectors, whose width decides the last bits.
+for dtype in ALL:
+    case("linspace", -3.3, 7.9, 7 if dtype.itemsize < 8 else 3, dtype, call=with_dtype(torch.linspace, 3))
+    case("linspace", 0.7, 9.1, 6 if dtype.itemsize < 8 else 3, dtype, call=with_dtype(torch.linspace, 3))
 for n in [0, 1, 3, -1]:
     case("eye", n)
     for m in [0, 2, 5, -1]:
