@@ -39,8 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     m.add_class::<autograd::PyGradModeBlock>()?;
-    let mut names: Vec<String> = Vec::new();
-    bind::install(m, &mut names)?;
+    bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
     m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;

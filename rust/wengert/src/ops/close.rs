@@ -53,15 +53,21 @@ pub fn equal(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(a.shape() == b.shape() && reduce::all(&eq(a, b)?)?)
 }
 
-const TOLERANCES: &str =
-    "(input, other, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False)";
+macro_rules! with_tolerances {
+    ($returns:literal) => {
+        concat!(
+            "(input, other, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False)",
+            $returns
+        )
+    };
+}
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     Row {
         name: "isclose",
         aliases: &[],
-        signatures: &[TOLERANCES],
+        signatures: &[with_tolerances!("")],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|`, elementwise."],
         tags: FUNCTION | METHOD | NONDIFF,
         call: Call::Make(|c| {
@@ -71,7 +77,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "allclose",
         aliases: &[],
-        signatures: &[TOLERANCES],
+        signatures: &[with_tolerances!(" -> bool")],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|` for all elements."],
         tags: FUNCTION | METHOD | NONDIFF,
         call: Call::Make(|c| {
@@ -81,7 +87,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "equal",
         aliases: &[],
-        signatures: &["(input, other)"],
+        signatures: &["(input, other) -> bool"],
         doc: &[" Whether both tensors have the same shape and equal elements."],
         tags: FUNCTION | METHOD | NONDIFF,
         call: Call::Make(|c| Ok(equal(c.tensor(0), c.tensor(1))?.into())),

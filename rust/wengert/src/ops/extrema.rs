@@ -238,8 +238,11 @@ pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2
 
 const OVER_DIMS: &[&str] = &["(input, dim: int[]? = None, keepdim: bool = False)"];
 const OVER_DIM: &[&str] = &["(input, dim: int? = None, keepdim: bool = False)"];
-const THREE_FORMS: &[&str] =
-    &["(input)", "(input, dim: int, keepdim: bool = False)", "(input, other)"];
+const THREE_FORMS: &[&str] = &[
+    "(input)",
+    "(input, dim: int, keepdim: bool = False) -> (Tensor values, Tensor indices)",
+    "(input, other)",
+];
 const FORMS: u32 = FUNCTION | METHOD | OUT;
 
 static MAX: NamedFields = NamedFields { name: "max", fields: &["values", "indices"] };
@@ -325,7 +328,9 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "aminmax",
         aliases: &[],
-        signatures: &["(input, *, dim: int? = None, keepdim: bool = False)"],
+        signatures: &[
+            "(input, *, dim: int? = None, keepdim: bool = False) -> (Tensor min, Tensor max)",
+        ],
         doc: &[" Smallest and largest elements along an axis, or of all."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| {

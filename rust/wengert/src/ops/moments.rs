@@ -154,11 +154,21 @@ pub fn std_mean(
     Ok(moments(STD_MEAN, x, dims, correction, keepdim)?.into_vec())
 }
 
-const SIGNATURES: &[&str] = &[
-    "(input, dim: int[]?, unbiased: bool = True, keepdim: bool = False)",
-    "(input, dim: int[]? = None, *, correction: Number? = None, keepdim: bool = False)",
-    "(input, unbiased: bool = True)",
-];
+macro_rules! signatures {
+    ($returns:literal) => {
+        &[
+            concat!("(input, dim: int[]?, unbiased: bool = True, keepdim: bool = False)", $returns),
+            concat!(
+                "(input, dim: int[]? = None, *, correction: Number? = None, keepdim: bool = False)",
+                $returns
+            ),
+            concat!("(input, unbiased: bool = True)", $returns),
+        ]
+    };
+}
+
+const ONE: &[&str] = signatures!("");
+const WITH_MEAN: &[&str] = signatures!(" -> (Tensor, Tensor)");
 
 fn call(wanted: Wanted, c: &Args) -> Result<Output> {
     let x = c.tensor(0);
@@ -179,7 +189,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "var",
         aliases: &[],
-        signatures: SIGNATURES,
+        signatures: ONE,
         doc: &[" Variance over the given axes, or over all; divided by `n - correction`."],
         tags: FUNCTION | METHOD | OUT,
         call: Call::Make(|c| call(VAR, c)),
@@ -187,7 +197,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "std",
         aliases: &[],
-        signatures: SIGNATURES,
+        signatures: ONE,
         doc: &[" Standard deviation over the given axes, or over all."],
         tags: FUNCTION | METHOD | OUT,
         call: Call::Make(|c| call(STD, c)),
@@ -195,7 +205,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "var_mean",
         aliases: &[],
-        signatures: SIGNATURES,
+        signatures: WITH_MEAN,
         doc: &[" Variance and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,
         call: Call::Make(|c| call(VAR_MEAN, c)),
@@ -203,7 +213,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "std_mean",
         aliases: &[],
-        signatures: SIGNATURES,
+        signatures: WITH_MEAN,
         doc: &[" Standard deviation and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,
         call: Call::Make(|c| call(STD_MEAN, c)),
