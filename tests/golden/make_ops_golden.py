@@ -115,6 +115,10 @@ for name in UNARY:
         points = [v for v in SPECIAL if not math.isfinite(v) or abs(v) < 1e5]
     if name.endswith(("hardswish", "hardsigmoid", "elu")):  # gradients of NaN are a matter of taste
         points = SPECIAL[:-1]
+    if name == "sigmoid":  # PyTorch's is 0 where the result is subnormal
+        points = [v for v in SPECIAL if v != -100.0]
+    if name.endswith("logsigmoid"):  # PyTorch's is +0 where the result underflows from below
+        points = [v for v in SPECIAL if not v > 1e9]
     add(name, T(points))
     if name.rpartition(".")[2] not in ("hardsigmoid", "selu"):  # constants are of single precision there
         add(name, T(points, dtype=torch.float64))
