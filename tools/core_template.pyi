@@ -1,7 +1,18 @@
 import builtins
 from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType, TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeAlias, TypedDict, final, overload
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Self,
+    SupportsIndex,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+)
 
 from numpy.typing import NDArray
 
@@ -34,6 +45,9 @@ _Index: TypeAlias = (
 )
 _Tensors: TypeAlias = Tensor | Sequence[Tensor]
 _Gradients: TypeAlias = Tensor | Sequence[Tensor | None] | None
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 class _Row(TypedDict):
     name: _str
@@ -110,15 +124,49 @@ class RemovableHandle:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
 
-class _GradModeBlock:
-    def __new__(cls, enabled: _bool, *_rest: object) -> Self: ...
+@final
+class no_grad:
+    @overload
+    def __new__(cls, orig_func: None = None) -> Self: ...
+    @overload
+    def __new__(cls, orig_func: Callable[_P, _R]) -> Callable[_P, _R]: ...  # type: ignore[misc]
     def __enter__(self) -> None: ...
     def __exit__(
         self,
-        _type: builtins.type[BaseException] | None = None,
-        _value: BaseException | None = None,
-        _traceback: TracebackType | None = None,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None: ...
+    def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]: ...
+
+@final
+class enable_grad:
+    @overload
+    def __new__(cls, orig_func: None = None) -> Self: ...
+    @overload
+    def __new__(cls, orig_func: Callable[_P, _R]) -> Callable[_P, _R]: ...  # type: ignore[misc]
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]: ...
+
+@final
+class set_grad_enabled:
+    def __new__(cls, mode: _bool) -> Self: ...
+    @property
+    def mode(self) -> _bool: ...
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __call__(self, func: Callable[_P, _R]) -> Callable[_P, _R]: ...
 
 class Tensor:
     __array_priority__: _int

@@ -298,6 +298,9 @@ mod tests {
         assert!(s.params[1].optional && !s.params[1].keyword_only && s.params[2].keyword_only);
         assert!(matches!(&s.params[3].default, Some(Value::Str(x)) if x == "x"));
         assert_eq!(s.returns, "Tensor");
-        assert_eq!(Signature::parse("(input) -> (Tensor a, Tensor b)").returns, "(Tensor a, Tensor b)");
+        assert_eq!(
+            Signature::parse("(input) -> (Tensor a, Tensor b)").returns,
+            "(Tensor a, Tensor b)"
+        );
     }
 }
