@@ -30,7 +30,8 @@ impl PyTensor {
 
     /// Makes the object stand for another tensor.
     pub fn replace(&self, tensor: Tensor) {
-        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        let object = self.0.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
+        tensor.host().store(object, Ordering::Relaxed);
         self.0.replace(tensor);
     }
 }

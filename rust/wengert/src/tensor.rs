@@ -5,8 +5,8 @@
 //! change, the history and the gradient, sits behind one small lock in the body.
 
 use crate::dtype::{DType, Element, Scalar};
+use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
-use crate::graph::backward::AccumulateGrad;
 use crate::graph::{Edge, Hook, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;

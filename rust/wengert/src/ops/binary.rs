@@ -37,6 +37,7 @@ pointwise_rows! {
 
     /// `input - alpha · other`, elementwise with broadcasting.
     sub(a, b) -> y: "(input, other: Operand, *, alpha: Number = 1)", Same, ALL_FORMS,
+        aka ["subtract"],
         via |c, dest| subtract(c.tensor(0), c.tensor(1), c.number(2), dest) =>
     {
         int: a.wrapping_sub(b), float: a - b,
@@ -63,13 +64,13 @@ pointwise_rows! {
         } =>
     {
         int: b.wrapping_sub(a), float: b - a,
-    } "RsubBackward0" {
+    } "RsubBackward0" number "RsubBackward1" {
         a saves(): |g| -g,
         b saves(): |g| g.clone(),
     }
 
     /// Product, elementwise with broadcasting.
-    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS => {
+    mul(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS, aka ["multiply"] => {
         bool: a & b, int: a.wrapping_mul(b), float: a * b,
     } "MulBackward0" {
         a saves(b): |g| g * b,
@@ -81,6 +82,7 @@ pointwise_rows! {
     /// With `rounding_mode='floor'` or `'trunc'` the quotient is rounded, and whole numbers stay
     /// whole.
     div(a, b) -> y: "(input, other: Operand, *, rounding_mode: str? = None)", Float, ALL_FORMS,
+        aka ["divide", "true_divide"],
         via |c, dest| match c.opt_str(2) {
             None => div::run([c.tensor(0), c.tensor(1)], dest),
             Some("floor") => floor_divide::run([c.tensor(0), c.tensor(1)], dest),
@@ -109,7 +111,7 @@ pointwise_rows! {
             if b != 0 && (a.wrapping_rem(b) != 0) && ((a < 0) != (b < 0)) { q.wrapping_sub(1) } else { q }
         },
         float: floor_quotient(a as f64, b as f64) as T,
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -124,7 +126,7 @@ pointwise_rows! {
         u8: a.checked_div(b).unwrap_or(0),
         signed: a.checked_div(b).unwrap_or(if b == 0 { 0 } else { a }),
         float: (a / b).trunc(),
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -142,7 +144,7 @@ pointwise_rows! {
             if r != 0 && ((r < 0) != (b < 0)) { r.wrapping_add(b) } else { r }
         },
         float: { let r = a % b; if r != 0.0 && ((r < 0.0) != (b < 0.0)) { r + b } else { r } },
-    } "RemainderBackward0" {
+    } "RemainderBackward1" number "RemainderBackward0" {
         a saves(): |g| g.clone(),
         b saves(a, b): |g| -g * floor_quotient_of(a, b)?,
     }
@@ -155,7 +157,7 @@ pointwise_rows! {
         } =>
     {
         int: a.checked_rem(b).unwrap_or(0), float: a % b,
-    } "FmodBackward0" {
+    } "FmodBackward1" number "FmodBackward0" {
         a saves(): |g| g.clone(),
         b saves(a, b): |g| -g * div_trunc(a, b)?,
     }
@@ -175,7 +177,7 @@ pointwise_rows! {
             _ => 0,
         },
         float: math::pow(a, b),
-    } "PowBackward1" {
+    } "PowBackward1" number "PowBackward2" {
         a saves(a, b): |g| pow_backward(g, a, b)?,
         b saves(a, b, y): |g| {
             // 0 to a positive power stays 0 when the power changes a little.
@@ -284,7 +286,7 @@ pointwise_rows! {
     /// The magnitude of `input` with the sign of `other`.
     copysign(a, b) -> y: "(input, other: Operand)", Float, ALL_FORMS => {
         float: a.copysign(b),
-    } "CopysignBackward0" {
+    } "CopysignBackward0" number "CopysignBackward1" {
         a saves(a, b): |g| where_(&eq(a, &number(0.0)?)?, &number(0.0)?, &(g * (copysign(a, b)? / a)))?,
         b saves(): |g| None::<Tensor>,
     }
@@ -363,7 +365,7 @@ fn has_bool(a: &Tensor, b: &Tensor) -> bool {
 }
 
 /// `a - alpha · b`.
-fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Result<Tensor> {
+pub(crate) fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Result<Tensor> {
     if a.dtype() == DType::Bool && b.dtype() == DType::Bool {
         bail!(
             DType,

@@ -7,15 +7,20 @@ pointwise_rows! {
     /// `input == other`, elementwise.
     eq(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a == b }
     /// `input != other`, elementwise.
-    ne(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a != b }
+    ne(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF,
+        aka ["not_equal"] => { any: a != b }
     /// `input < other`, elementwise.
-    lt(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a < b }
+    lt(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF,
+        aka ["less"] => { any: a < b }
     /// `input <= other`, elementwise.
-    le(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a <= b }
+    le(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF,
+        aka ["less_equal"] => { any: a <= b }
     /// `input > other`, elementwise.
-    gt(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a > b }
+    gt(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF,
+        aka ["greater"] => { any: a > b }
     /// `input >= other`, elementwise.
-    ge(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF => { any: a >= b }
+    ge(a, b) -> y as bool: "(input, other: Operand)", Same, ALL_FORMS | NONDIFF,
+        aka ["greater_equal"] => { any: a >= b }
 
     /// Whether both are non-zero.
     logical_and(a, b) -> y as bool: "(input, other)", Same, ALL_FORMS | NONDIFF => {

@@ -244,8 +244,8 @@ const OVER_DIMS: &[&str] = &["(input, dim: int[]? = None, keepdim: bool = False)
 const OVER_DIM: &[&str] = &["(input, dim: int? = None, keepdim: bool = False)"];
 const THREE_FORMS: &[&str] = &[
     "(input)",
-    "(input, dim: int, keepdim: bool = False) -> (Tensor values, Tensor indices)",
     "(input, other)",
+    "(input, dim: int, keepdim: bool = False) -> (Tensor values, Tensor indices)",
 ];
 const FORMS: u32 = FUNCTION | METHOD | OUT;
 
@@ -290,8 +290,8 @@ pub const ROWS: &[Row] = &[
                 let names = ["max", "MaxBackward1"];
                 Ok(extremum(names, Reduction::Max, c.tensor(0), &[], false)?.into())
             }
-            1 => Ok(Output::Named(&MAX, max_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
-            _ => Ok(binary::maximum(c.tensor(0), c.tensor(1))?.into()),
+            1 => Ok(binary::maximum(c.tensor(0), c.tensor(1))?.into()),
+            _ => Ok(Output::Named(&MAX, max_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
         }),
     },
     Row {
@@ -309,8 +309,8 @@ pub const ROWS: &[Row] = &[
                 let names = ["min", "MinBackward1"];
                 Ok(extremum(names, Reduction::Min, c.tensor(0), &[], false)?.into())
             }
-            1 => Ok(Output::Named(&MIN, min_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
-            _ => Ok(binary::minimum(c.tensor(0), c.tensor(1))?.into()),
+            1 => Ok(binary::minimum(c.tensor(0), c.tensor(1))?.into()),
+            _ => Ok(Output::Named(&MIN, min_dim(c.tensor(0), c.int(1), c.bool(2))?.into())),
         }),
     },
     Row {

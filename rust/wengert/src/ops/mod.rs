@@ -18,8 +18,10 @@ pub mod binary;
 pub mod cast;
 pub mod close;
 pub mod compare;
+pub mod composed;
 pub mod create;
 pub mod extrema;
+pub mod fused;
 pub mod index;
 pub mod join;
 pub mod macros;
@@ -28,6 +30,7 @@ pub mod moments;
 pub mod norm;
 pub mod places;
 pub mod pointwise;
+pub(crate) mod product;
 pub mod random;
 pub mod reduce;
 pub mod scan;
@@ -252,11 +255,11 @@ pub fn find(name: &str) -> Option<&'static Row> {
 pub fn table() -> impl Iterator<Item = &'static Row> {
     let families: &[&'static [Row]] = &[
         activation::ROWS,
-        activation::FUNCTIONS,
         binary::ROWS,
         cast::ROWS,
         close::ROWS,
         compare::ROWS,
+        composed::ROWS,
         create::ROWS,
         extrema::ROWS,
         index::ROWS,
@@ -272,6 +275,11 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         triangle::ROWS,
         unary::ROWS,
         view::ROWS,
+        fused::cross_entropy::ROWS,
+        fused::linear::ROWS,
+        fused::loss::ROWS,
+        fused::loss::FUNCTIONS,
+        fused::softmax::ROWS,
     ];
     families.to_vec().into_iter().flatten()
 }

@@ -21,7 +21,7 @@ pointwise_rows! {
         } =>
     {
         float: if w < 0.5 && w > -0.5 { a + w * (b - a) } else { b - (b - a) * (1.0 - w) },
-    } "LerpBackward0" {
+    } "LerpBackward1" number "LerpBackward0" {
         a saves(w): |g| g * (1.0 - w),
         b saves(w): |g| g * w,
         w saves(a, b): |g| g * (b - a),

@@ -2,7 +2,8 @@
 //!
 //! Formulas of derivatives: Abramowitz & Stegun, chapters 4 and 7.
 
-use super::binary::{clamp, number};
+use super::binary::{clamp, number, where_};
+use super::compare::ge;
 use super::tags::*;
 use super::zeros_like;
 use crate::kernels::math;
@@ -12,7 +13,7 @@ use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, LN_10, PI};
 
 pointwise_rows! {
     /// Negation, `-x`.
-    neg(x) -> y: "(input)", Same, ALL_FORMS,
+    neg(x) -> y: "(input)", Same, ALL_FORMS, aka ["negative"],
         via |c, dest| {
             if c.tensor(0).dtype() == DType::Bool {
                 bail!(DType, "", "Negation, the `-` operator, on a bool tensor is not supported. \
@@ -26,7 +27,7 @@ pointwise_rows! {
     } "NegBackward0" { x saves(): |g| -g }
 
     /// Absolute value. The gradient at 0 is 0.
-    abs(x) -> y: "(input)", Same, ALL_FORMS => {
+    abs(x) -> y: "(input)", Same, ALL_FORMS, aka ["absolute"] => {
         u8: x, signed: x.wrapping_abs(), float: x.abs(),
     } "AbsBackward0" { x saves(x): |g| g * sign(x)? }
 
@@ -154,7 +155,7 @@ pointwise_rows! {
     } "AtanhBackward0" { x saves(x): |g| g / (1.0 - x * x) }
 
     /// Hyperbolic tangent.
-    tanh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::tanh(x) }
+    tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
     /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
@@ -166,7 +167,7 @@ pointwise_rows! {
     }
 
     /// Logistic function, `1 / (1 + e⁻ˣ)`.
-    sigmoid(x) -> y: "(input)", Float, ALL_FORMS => { float: math::sigmoid(x) }
+    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
     /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.
@@ -210,7 +211,13 @@ pointwise_rows! {
             }
         } =>
     { float: math::ln(x / (1.0 - x)) }
-    "LogitBackward0" { x saves(x): |g| g / (x * (1.0 - x)) }
+    "LogitBackward0" {
+        x saves(x): |g| {
+            let product = x * (1.0 - x);
+            let inside = ge(&product, &number(0.0)?)?;
+            where_(&inside, &(g / product), &number(f64::NAN)?)?
+        },
+    }
 
     /// Degrees to radians.
     deg2rad(x) -> y: "(input)", Float, ALL_FORMS => { float: x * (PI / 180.0) as T }

@@ -31,7 +31,7 @@ pub(super) fn finish(m: &mut Moments, correction: f64) {
 }
 
 /// Accumulators per block and sum.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 enum Variance {}
 

@@ -1,0 +1,570 @@
+//! Cross entropy and negative log-likelihood.
+//!
+//! For logits `x` and a target distribution `q` over the classes of each row,
+//!
+//! ```text
+//! loss = -Σ q log_softmax(x)         gx = g (softmax(x) Σ q - q)
+//! ```
+//!
+//! With a class `t` per row, weights `w` and label smoothing `ε` over `n` classes,
+//! `q = (1-ε) w_t onehot(t) + ε/n w` (Szegedy et al., 2016). Neither `q` nor the softmax is stored:
+//! the forward kernel keeps two numbers a row, from which the backward kernel makes the gradient in
+//! one pass. Only a second derivative writes `q` out.
+//!
+//! A mean divides by the weights of the classes that occur, not by the number of rows.
+
+use super::loss::{Reduction, reduce_to};
+use super::softmax::{log_softmax, rows_along, softmax, softmax_backward};
+use super::{for_kernel, for_user, with_real};
+use crate::dtype::Element;
+use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::kernels::softmax::{self as kernels, Rows};
+use crate::layout::Dims;
+use crate::ops::tags::*;
+use crate::ops::{Args, Call, Row, add, mul, reduce, unary, view};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Kind, Result, Scalar, bail};
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
+
+/// What is asked about the classes.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// A factor for each class.
+    pub weight: Option<&'a Tensor>,
+    /// Rows with this class count nothing.
+    pub ignore_index: i64,
+    /// What happens to the losses of the rows.
+    pub reduction: Reduction,
+    /// The share of the target that is spread evenly over all classes.
+    pub label_smoothing: f64,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let reduction = Reduction::Mean;
+        Options { weight: None, ignore_index: -100, reduction, label_smoothing: 0.0 }
+    }
+}
+
+/// A checked problem. It owns copies of targets and weights, so that nobody changes them before
+/// backward.
+struct Classes {
+    rows: Rows,
+    /// The shape of the losses of all rows.
+    shape: Dims,
+    targets: Vec<i64>,
+    weight: Option<Vec<f64>>,
+    ignore_index: i64,
+    label_smoothing: f64,
+    reduction: Reduction,
+    /// What the gradient of a reduced loss is multiplied with: for a mean, 1 over the weights.
+    scale: f64,
+}
+
+/// The axis of the classes.
+fn class_dim(x: &Tensor) -> usize {
+    usize::from(x.ndim() > 1)
+}
+
+fn size_text(shape: &[usize]) -> String {
+    format!("{shape:?}")
+}
+
+impl Classes {
+    /// Checks input and target against each other.
+    fn new(x: &Tensor, target: &Tensor, options: Options) -> Result<Classes> {
+        if x.ndim() == 0 {
+            bail!(Value, "", "Expected 1 or more dimensions (got 0)");
+        }
+        if !matches!(target.dtype(), DType::Int64 | DType::UInt8) {
+            let got = target.dtype().scalar_type_name();
+            bail!(
+                DType,
+                "",
+                "expected target dtype to be Long or Byte, but got {got}; class indices are whole \
+                 numbers: convert with .long()"
+            );
+        }
+        let rows = rows_along(x.shape(), class_dim(x));
+        let mut shape: Dims = SmallVec::from_slice(x.shape());
+        shape.remove(class_dim(x));
+        if x.ndim() == 1 {
+            if target.numel() != 1 || target.ndim() > 1 {
+                let got = size_text(target.shape());
+                bail!(
+                    Shape,
+                    "",
+                    "For 1D input, 1D or 0D target of one element expected, got {got}"
+                );
+            }
+            shape = SmallVec::from_slice(target.shape());
+        } else {
+            let batch = target.shape().first().copied().unwrap_or(0);
+            if x.shape()[0] != batch {
+                bail!(
+                    Value,
+                    "",
+                    "Expected input batch_size ({}) to match target batch_size ({batch}).",
+                    x.shape()[0]
+                );
+            }
+            if x.ndim() == 2 && target.ndim() != 1 {
+                bail!(
+                    Shape,
+                    "",
+                    "0D or 1D target tensor expected, multi-target not supported (got shape {:?})",
+                    target.shape()
+                );
+            }
+            if target.shape() != &shape[..] {
+                let (wanted, got) = (size_text(&shape), size_text(target.shape()));
+                bail!(Shape, "", "Expected target size {wanted}, got {got}");
+            }
+        }
+        let weight = match options.weight {
+            Some(weight) => Some(check_weight(x, weight, rows.n)?.to_vec::<f64>()?),
+            None => None,
+        };
+        let targets = target.to_vec::<i64>()?;
+        let mut classes = Classes {
+            rows,
+            shape,
+            targets,
+            weight,
+            ignore_index: options.ignore_index,
+            label_smoothing: options.label_smoothing,
+            reduction: options.reduction,
+            scale: 1.0,
+        };
+        let mut total = 0.0;
+        for &t in &classes.targets {
+            if t != classes.ignore_index && !(0..rows.n as i64).contains(&t) {
+                let text = format!(
+                    "Target {t} is out of bounds. There are {} classes, numbered from 0.",
+                    rows.n
+                );
+                return Err(Error::plain(Kind::Index, text));
+            }
+            total += classes.class(t).map_or(0.0, |class| classes.weight_of(class));
+        }
+        if options.reduction == Reduction::Mean {
+            classes.scale = 1.0 / total;
+        }
+        Ok(classes)
+    }
+
+    /// The class of a target, or none if it is ignored.
+    fn class(&self, target: i64) -> Option<usize> {
+        (target != self.ignore_index).then_some(target as usize)
+    }
+
+    fn weight_of(&self, class: usize) -> f64 {
+        self.weight.as_ref().map_or(1.0, |w| w[class])
+    }
+
+    /// Where element `class` of a row is.
+    fn at(&self, row: usize, class: usize) -> usize {
+        let Rows { n, inner, .. } = self.rows;
+        (row / inner * n + class) * inner + row % inner
+    }
+
+    /// The rows that count, with their classes.
+    fn counted(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.targets.iter().enumerate().filter_map(|(row, &t)| Some((row, self.class(t)?)))
+    }
+
+    fn weights_as<T: Element>(&self) -> Option<Vec<T>> {
+        let weight = self.weight.as_ref()?;
+        Some(weight.iter().map(|&w| T::from_scalar(Scalar::Float(w))).collect())
+    }
+
+    /// The target distribution `q` in the shape of `x`, and `Σ q` of each row.
+    fn distribution(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let n = self.rows.n;
+        let mut q = vec![0.0; x.numel()];
+        for (row, class) in self.counted() {
+            if self.label_smoothing != 0.0 {
+                for c in 0..n {
+                    q[self.at(row, c)] = self.label_smoothing / n as f64 * self.weight_of(c);
+                }
+            }
+            q[self.at(row, class)] += (1.0 - self.label_smoothing) * self.weight_of(class);
+        }
+        let _off = GradMode::new(false);
+        let q = for_user("cross_entropy", Tensor::from_slice(&q, x.shape())?, x.dtype().compute())?;
+        let total = reduce::sum(&q, Some(&[class_dim(x) as i64]), true, None)?;
+        Ok((q, total))
+    }
+
+    /// The gradient of the loss as one factor for each row, in the shape of `Σ q`.
+    fn row_factors(&self, g: &Tensor, x: &Tensor) -> Result<Tensor> {
+        if self.reduction == Reduction::None {
+            let mut shape: Dims = SmallVec::from_slice(x.shape());
+            shape[class_dim(x)] = 1;
+            view::reshape_to(g, &shape)
+        } else {
+            mul(g, &Tensor::wrapped(Scalar::Float(self.scale))?)
+        }
+    }
+}
+
+fn check_weight<'t>(x: &Tensor, weight: &'t Tensor, classes: usize) -> Result<&'t Tensor> {
+    if weight.shape() != [classes] {
+        bail!(
+            Shape,
+            "",
+            "weight tensor should be defined either for all {classes} classes or no classes but got \
+             weight tensor of shape: {:?}",
+            weight.shape()
+        );
+    }
+    if weight.dtype() != x.dtype() {
+        let [x, w] = [x, weight].map(|t| t.dtype().scalar_type_name());
+        bail!(DType, "", "expected scalar type {x} but found {w} (the weights of the classes)");
+    }
+    Ok(weight)
+}
+
+fn check_input(op: &'static str, x: &Tensor) -> Result<()> {
+    if !x.dtype().is_floating() {
+        let kind = x.dtype().scalar_type_name();
+        bail!(Unsupported, "", "\"{op}\" not implemented for '{kind}'; convert to a floating type");
+    }
+    Ok(())
+}
+
+/// Roles of saved tensors.
+const X: u8 = 0;
+const MAX: u8 = 1;
+const LOG_SUM: u8 = 2;
+const G: u8 = 3;
+
+struct CrossEntropy(Arc<Classes>);
+
+impl Op for CrossEntropy {
+    /// The node that PyTorch, which composes the operation, would have recorded last.
+    fn name(&self) -> &'static str {
+        match self.0.rows.inner {
+            _ if self.0.label_smoothing != 0.0 => "AddBackward0",
+            _ if self.0.shape.len() > 1 => "NllLoss2DBackward0",
+            _ => "NllLossBackward0",
+        }
+    }
+
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        let [x, max, log_sum] = [X, MAX, LOG_SUM].map(|role| ctx.saved(role));
+        Ok(smallvec![Some(backward(g, x, [max, log_sum], &self.0)?)])
+    }
+}
+
+/// Cross entropy of logits `x`, shape `(N, C, …)` or `(C,)`, and classes `target`, shape `(N, …)`
+/// or `()`; or, if `target` is of floating type, probabilities in the shape of `x`.
+///
+/// ```
+/// # use wengert::{Tensor, ops::fused::cross_entropy::{cross_entropy, Options}};
+/// let x = Tensor::from_slice(&[0.0f64, 0.0, 0.0, 0.0], &[2, 2]).unwrap();
+/// let t = Tensor::from_slice(&[0i64, 1], &[2]).unwrap();
+/// let loss = cross_entropy(&x, &t, Options::default()).unwrap();
+/// assert!((loss.item().unwrap().to_f64() - 2f64.ln()).abs() < 1e-15);
+/// ```
+///
+/// # Errors
+/// If shapes do not match, or if a target is neither a class nor ignored.
+pub fn cross_entropy(x: &Tensor, target: &Tensor, options: Options) -> Result<Tensor> {
+    check_input("log_softmax_lastdim_kernel_impl", x)?;
+    if !(0.0..=1.0).contains(&options.label_smoothing) {
+        let got = options.label_smoothing;
+        bail!(Value, "", "label_smoothing must be between 0.0 and 1.0. Got: {got}");
+    }
+    if target.shape() == x.shape() && x.ndim() > 0 && (target.dtype().is_floating() || x.ndim() > 1)
+    {
+        return of_probabilities(x, target, options);
+    }
+    of_classes(x, Arc::new(Classes::new(x, target, options)?))
+}
+
+#[allow(unsafe_code)]
+fn of_classes(x: &Tensor, classes: Arc<Classes>) -> Result<Tensor> {
+    let compute = x.dtype().compute();
+    let input = for_kernel("cross_entropy", x, compute)?;
+    let make = || Tensor::uninitialised("cross_entropy", &classes.shape, compute);
+    let (loss, max, log_sum) = (make()?, make()?, make()?);
+    with_real!(compute, T => {
+        let weight = classes.weights_as::<T>();
+        let of = kernels::CrossEntropy {
+            targets: &classes.targets,
+            weight: weight.as_deref(),
+            ignore_index: classes.ignore_index,
+            label_smoothing: classes.label_smoothing,
+        };
+        let [x, loss, max, log_sum] = [&input, &loss, &max, &log_sum].map(|t| t.data_ptr().cast::<T>());
+        // SAFETY: `input` is row-major of type `T` with the elements of `rows`; the others are new
+        // and have an element for each row.
+        unsafe { kernels::cross_entropy(x, of, loss, (max, log_sum), classes.rows)? }
+    });
+    let y = {
+        let _off = GradMode::new(false);
+        let y = match classes.reduction {
+            Reduction::None => loss,
+            _ => {
+                let total = reduce::sum(&loss, None, false, None)?;
+                if classes.scale == 1.0 {
+                    total
+                } else {
+                    mul(&total, &Tensor::wrapped(Scalar::Float(classes.scale))?)?
+                }
+            }
+        };
+        for_user("cross_entropy", y, x.dtype())?
+    };
+    if record::recording(&[x]) {
+        let saves = [(X, x), (MAX, &max), (LOG_SUM, &log_sum)];
+        record::record(&y, &[x], &saves, Box::new(CrossEntropy(classes)))?;
+    }
+    Ok(y)
+}
+
+struct CrossEntropyBackward(Arc<Classes>);
+
+impl Op for CrossEntropyBackward {
+    fn name(&self) -> &'static str {
+        "NllLossBackwardBackward0"
+    }
+
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(h) = &grads[0] else { return Ok(Gradients::new()) };
+        let (classes, x) = (&self.0, ctx.saved(X));
+        let dim = class_dim(x);
+        let (q, total) = classes.distribution(x)?;
+        let p = softmax(x, dim as i64, Some(q.dtype()))?;
+        let mut out: Gradients = smallvec![None, None];
+        if ctx.needs(0) {
+            let slope = h * (&p * &total - &q);
+            out[0] = Some(if classes.reduction == Reduction::None {
+                let rows = reduce::sum(&slope, Some(&[dim as i64]), false, None)?;
+                view::reshape_to(&rows, &classes.shape)?
+            } else {
+                reduce::sum(&slope, None, false, None)? * classes.scale
+            });
+        }
+        if ctx.needs(1) {
+            let factors = classes.row_factors(ctx.saved(G), x)?;
+            out[1] = Some(softmax_backward(&(h * factors * total), &p, dim)?);
+        }
+        Ok(out)
+    }
+}
+
+/// The gradient of the logits; differentiable in `g` and `x`.
+#[allow(unsafe_code)]
+fn backward(g: &Tensor, x: &Tensor, stats: [&Tensor; 2], classes: &Arc<Classes>) -> Result<Tensor> {
+    let compute = x.dtype().compute();
+    let input = for_kernel("cross_entropy", x, compute)?;
+    let rows = {
+        let _off = GradMode::new(false);
+        let factors = classes.row_factors(g, x)?;
+        let mut shape: Dims = SmallVec::from_slice(x.shape());
+        shape[class_dim(x)] = 1;
+        for_kernel("cross_entropy", &view::expand_to(&factors, &shape)?, compute)?
+    };
+    let out = Tensor::uninitialised("cross_entropy", x.shape(), compute)?;
+    with_real!(compute, T => {
+        let weight = classes.weights_as::<T>();
+        let of = kernels::CrossEntropy {
+            targets: &classes.targets,
+            weight: weight.as_deref(),
+            ignore_index: classes.ignore_index,
+            label_smoothing: classes.label_smoothing,
+        };
+        let [g, x, max, log_sum] =
+            [&rows, &input, stats[0], stats[1]].map(|t| t.data_ptr().cast::<T>().cast_const());
+        let to = out.data_ptr().cast::<T>();
+        // SAFETY: as in the forward direction; `g` has an element for each row, `out` is new.
+        unsafe { kernels::cross_entropy_backward(g, x, of, (max, log_sum), to, classes.rows)? }
+    });
+    if record::recording(&[g, x]) {
+        let rule = CrossEntropyBackward(classes.clone());
+        record::record(&out, &[g, x], &[(G, g), (X, x)], Box::new(rule))?;
+    }
+    Ok(out)
+}
+
+/// The definition of [`cross_entropy`] for classes.
+pub fn composed(x: &Tensor, target: &Tensor, options: Options) -> Result<Tensor> {
+    let classes = Classes::new(x, target, options)?;
+    let (q, _) = classes.distribution(x)?;
+    let dim = class_dim(x) as i64;
+    let losses = unary::neg(&reduce::sum(
+        &mul(&log_softmax(x, dim, None)?, &q)?,
+        Some(&[dim]),
+        false,
+        None,
+    )?)?;
+    if options.reduction == Reduction::None {
+        return view::reshape_to(&losses, &classes.shape);
+    }
+    mul(&reduce::sum(&losses, None, false, None)?, &Tensor::wrapped(Scalar::Float(classes.scale))?)
+}
+
+/// Cross entropy with a distribution for each row; differentiable in it, too.
+fn of_probabilities(x: &Tensor, target: &Tensor, options: Options) -> Result<Tensor> {
+    if !target.dtype().is_floating() {
+        let got = target.dtype().scalar_type_name();
+        bail!(
+            DType,
+            "",
+            "Expected floating point type for target with class probabilities, got {got}"
+        );
+    }
+    if options.ignore_index >= 0 {
+        bail!(Value, "", "ignore_index is not supported for floating point target");
+    }
+    let dim = class_dim(x);
+    let n = x.shape()[dim];
+    let number = |s: f64| Tensor::wrapped(Scalar::Float(s));
+    let mut q = target.clone();
+    if options.label_smoothing != 0.0 {
+        let keep = mul(&q, &number(1.0 - options.label_smoothing)?)?;
+        q = add(&keep, &number(options.label_smoothing / n as f64)?)?;
+    }
+    let mut terms = mul(&log_softmax(x, dim as i64, None)?, &q)?;
+    if let Some(weight) = options.weight {
+        let mut shape: Dims = SmallVec::from_elem(1, x.ndim());
+        shape[dim] = n;
+        terms = mul(&terms, &view::reshape_to(check_weight(x, weight, n)?, &shape)?)?;
+    }
+    if options.reduction == Reduction::None {
+        return unary::neg(&reduce::sum(&terms, Some(&[dim as i64]), false, None)?);
+    }
+    let loss = unary::neg(&reduce::sum(&terms, None, false, None)?)?;
+    if options.reduction == Reduction::Sum {
+        return Ok(loss);
+    }
+    super::super::div(&loss, &number(x.numel() as f64 / n as f64)?)
+}
+
+/// `-w_t x_t` of each row, or the sum or mean of that: linear in `x`.
+struct Pick(Arc<Classes>);
+
+impl Op for Pick {
+    fn name(&self) -> &'static str {
+        if self.0.shape.len() > 1 { "NllLoss2DBackward0" } else { "NllLossBackward0" }
+    }
+
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        Ok(smallvec![Some(place(g, ctx.saved(X), &self.0)?)])
+    }
+}
+
+/// Negative log-likelihood of log-probabilities `x`, shape `(N, C, …)` or `(C,)`, and classes.
+///
+/// # Errors
+/// As for [`cross_entropy`].
+pub fn nll_loss(x: &Tensor, target: &Tensor, options: Options) -> Result<Tensor> {
+    check_input("nll_loss_out_frame", x)?;
+    pick(x, Arc::new(Classes::new(x, target, options)?))
+}
+
+#[allow(unsafe_code)]
+fn pick(x: &Tensor, classes: Arc<Classes>) -> Result<Tensor> {
+    let input = for_kernel("nll_loss", x, x.dtype().compute())?;
+    let mut losses = vec![0.0; classes.targets.len()];
+    with_real!(input.dtype(), T => {
+        let data = input.data_ptr().cast::<T>();
+        for (row, class) in classes.counted() {
+            // SAFETY: `input` is row-major of type `T`, and rows and classes were checked against
+            // its shape.
+            let value = unsafe { data.add(classes.at(row, class)).read() };
+            losses[row] = -classes.weight_of(class) * f64::from(value);
+        }
+    });
+    let losses = Tensor::from_slice(&losses, &classes.shape)?;
+    let y = reduce_to(&losses, classes.reduction, classes.scale)?;
+    let y = for_user("nll_loss", y, x.dtype())?;
+    if record::recording(&[x]) {
+        record::record(&y, &[x], &[(X, x)], Box::new(Pick(classes)))?;
+    }
+    Ok(y)
+}
+
+/// The adjoint of [`Pick`].
+struct Place(Arc<Classes>);
+
+impl Op for Place {
+    fn name(&self) -> &'static str {
+        "NllLossBackwardBackward0"
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(h) = &grads[0] else { return Ok(Gradients::new()) };
+        Ok(smallvec![Some(pick(h, self.0.clone())?)])
+    }
+}
+
+#[allow(unsafe_code)]
+fn place(g: &Tensor, x: &Tensor, classes: &Arc<Classes>) -> Result<Tensor> {
+    let given = g.to_vec::<f64>()?;
+    let out = Tensor::zeros(x.shape(), x.dtype().compute())?;
+    with_real!(out.dtype(), T => {
+        let data = out.data_ptr().cast::<T>();
+        for (row, class) in classes.counted() {
+            let g = if classes.reduction == Reduction::None { given[row] } else { given[0] };
+            let value = -classes.weight_of(class) * g * classes.scale;
+            // SAFETY: as in `pick`; `out` is new.
+            unsafe { data.add(classes.at(row, class)).write(value as T) };
+        }
+    });
+    let out = for_user("nll_loss", out, x.dtype())?;
+    if record::recording(&[g]) {
+        record::record(&out, &[g], &[], Box::new(Place(classes.clone())))?;
+    }
+    Ok(out)
+}
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "nn.functional.cross_entropy",
+        aliases: &[],
+        signatures: &["(input, target, weight: Tensor? = None, size_average: bool? = None, \
+                       ignore_index: int = -100, reduce: bool? = None, reduction: str = 'mean', \
+                       label_smoothing: float = 0.0)"],
+        doc: &[
+            " Cross entropy of logits and classes or class probabilities.",
+            "",
+            " `input` has shape `(N, C, …)` or `(C,)`; `target` holds classes in shape `(N, …)` or",
+            " `()`, or probabilities in the shape of `input`. A mean over classes is weighted.",
+        ],
+        tags: FUNCTION,
+        call: Call::Make(|c| {
+            let options = Options { label_smoothing: c.float(7), ..options(c)? };
+            Ok(cross_entropy(c.tensor(0), c.tensor(1), options)?.into())
+        }),
+    },
+    Row {
+        name: "nn.functional.nll_loss",
+        aliases: &[],
+        signatures: &["(input, target, weight: Tensor? = None, size_average: bool? = None, \
+                       ignore_index: int = -100, reduce: bool? = None, reduction: str = 'mean')"],
+        doc: &[
+            " Negative log-likelihood of log-probabilities and classes.",
+            "",
+            " `input` has shape `(N, C, …)` or `(C,)`, `target` `(N, …)` or `()`.",
+        ],
+        tags: FUNCTION,
+        call: Call::Make(|c| Ok(nll_loss(c.tensor(0), c.tensor(1), options(c)?)?.into())),
+    },
+];
+
+/// What both rows take in the same places.
+fn options(c: &Args) -> Result<Options<'_>> {
+    Ok(Options {
+        weight: c.opt_tensor(2),
+        ignore_index: c.int(4),
+        reduction: Reduction::of(c, [3, 5, 6])?,
+        label_smoothing: 0.0,
+    })
+}
