@@ -147,8 +147,8 @@ def _blocks(layout: Layout, boxes: int) -> list[list[int]]:
     """Groups boxes and bends that shall stand straight below one another.
 
     These are trunks, and operations with the input that took the longest way; at most one box or
-    bend of each layer. Edges that would cross are not both straightened, so a block is left or right of another
-    one, never both.
+    bend of each layer. Edges that would cross are not both straightened, so a block is left or
+    right of another one, never both.
     """
     depth = [0] * len(layout.layer_of)
     for layer in layout.layers:

@@ -505,6 +505,16 @@ pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     subtract(a, b, Scalar::Int(1), Dest::New)
 }
 
+/// The operator `a - b` for a number `a`, which PyTorch records as `rsub(b, a)`.
+pub fn difference_from(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if has_bool(b, a) { subtract(a, b, Scalar::Int(1), Dest::New) } else { rsub(b, a) }
+}
+
+/// The operator `a / b` for a number `a`, which is `b.reciprocal() * a` in PyTorch.
+pub fn quotient_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    mul(&super::unary::reciprocal(b)?, a)
+}
+
 /// The operator `a // b`.
 pub fn floor_quotients(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check_divisor("floor_divide", a, b)?;
