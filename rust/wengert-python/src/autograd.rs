@@ -6,7 +6,7 @@ use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyTuple;
 use std::ffi::CString;
 use std::sync::Arc;
 use wengert::graph::{self, Backward, Edge, NodeRef};
@@ -86,7 +86,7 @@ impl PyNode {
 }
 
 /// What a gradient that arrives at a node looks like.
-#[pyclass(name = "InputMetadata", module = "wengert.autograd.graph", frozen)]
+#[pyclass(name = "_InputMetadata", module = "wengert.autograd.graph", frozen)]
 pub struct PyOutputMeta {
     shape: Vec<usize>,
     dtype: wengert::DType,
@@ -438,36 +438,4 @@ pub fn is_grad_enabled() -> bool {
 #[pyfunction]
 pub fn _set_grad_enabled(enabled: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(graph::set_grad_enabled(crate::args::flag(enabled, "mode")?))
-}
-
-/// The block half of `no_grad` and its kin: entering switches the mode, leaving restores it.
-#[pyclass(name = "_GradModeBlock", module = "wengert", subclass, frozen)]
-pub struct PyGradModeBlock {
-    enabled: bool,
-    before: Mutex<Vec<bool>>,
-}
-
-#[pymethods]
-impl PyGradModeBlock {
-    #[new]
-    #[pyo3(signature = (enabled, *_rest))]
-    fn new(enabled: bool, _rest: &Bound<'_, PyTuple>) -> Self {
-        PyGradModeBlock { enabled, before: Mutex::new(Vec::new()) }
-    }
-
-    fn __enter__(&self) {
-        self.before.lock().push(graph::set_grad_enabled(self.enabled));
-    }
-
-    #[pyo3(signature = (_type=None, _value=None, _traceback=None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyType>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) {
-        if let Some(before) = self.before.lock().pop() {
-            graph::set_grad_enabled(before);
-        }
-    }
 }

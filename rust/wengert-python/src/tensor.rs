@@ -18,7 +18,7 @@ use wengert::format::{self, Source, Suffixes};
 use wengert::{DType, Result, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
-#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
+#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref, dict)]
 pub struct PyTensor(TensorCell);
 
 impl PyTensor {
@@ -203,7 +203,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        binary(slf, other, ops::binary::difference_from)
+        reflected(slf, other, ops::binary::difference_from)
     }
     fn __isub__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "sub")
@@ -233,7 +233,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        binary(slf, other, ops::binary::quotient_from)
+        reflected(slf, other, ops::binary::quotient_of)
     }
     fn __itruediv__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "div")
@@ -432,7 +432,7 @@ impl PyTensor {
         spec: &Bound<'py, PyString>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let t = slf.get().tensor();
-        if t.ndim() == 0 && spec.len()? > 0 {
+        if t.ndim() == 0 {
             return scalar_object(slf.py(), t.item().or_raise()?)?
                 .call_method1("__format__", (spec,));
         }
@@ -465,6 +465,13 @@ impl PyTensor {
             list.append(wrap(slf.py(), part)?)?;
         }
         Ok(list.try_iter()?.into_any())
+    }
+    fn __reversed__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let t = slf.get().tensor();
+        if t.ndim() == 0 {
+            return Ok(slf.clone());
+        }
+        wrap(slf.py(), ops::scan::flip(&t, &[0]).or_raise()?)
     }
     fn __getitem__<'py>(
         slf: &Bound<'py, Self>,
@@ -547,6 +554,18 @@ impl PyTensor {
     #[getter]
     fn device(&self) -> PyDevice {
         PyDevice
+    }
+    #[getter]
+    fn layout<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wengert._core")?.getattr("strided")
+    }
+    #[getter]
+    fn is_cpu(&self) -> bool {
+        true
+    }
+    #[getter]
+    fn is_cuda(&self) -> bool {
+        false
     }
     #[getter]
     fn ndim(&self) -> usize {
@@ -641,6 +660,12 @@ impl PyTensor {
                 }
             },
         }
+    }
+    fn type_as<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyTensor>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, other.get().tensor().dtype())
     }
     fn float<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         to_dtype(slf, DType::Float32)
@@ -772,26 +797,6 @@ impl PyTensor {
         let target = slf.get().tensor();
         let value = value.get().tensor();
         target.set_data(&value).map_err(crate::error::to_py)
-    }
-    fn fill_<'py>(
-        slf: &Bound<'py, Self>,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyTensor>> {
-        let Some(value) = operand(value)? else {
-            return Err(PyTypeError::new_err("fill_(): argument 'value' must be Number or Tensor"));
-        };
-        if value.ndim() > 0 {
-            return Err(PyRuntimeError::new_err(format!(
-                "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
-                value.ndim()
-            )));
-        }
-        slf.get().tensor().fill_(&value).or_raise()?;
-        Ok(slf.clone())
-    }
-    fn zero_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        slf.get().tensor().fill_(&Tensor::wrapped(Scalar::Int(0)).or_raise()?).or_raise()?;
-        Ok(slf.clone())
     }
 
     // NumPy. ---------------------------------------------------------------------------------

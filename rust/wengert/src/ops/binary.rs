@@ -507,16 +507,13 @@ pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     subtract(a, b, Scalar::Int(1), Dest::New)
 }
 
-/// The operator `number - tensor`, the tensor first.
-pub fn difference_from(b: &Tensor, a: &Tensor) -> Result<Tensor> {
-    if has_bool(a, b) {
-        return subtract(a, b, Scalar::Int(1), Dest::New);
-    }
-    rsub(b, a)
+/// The operator `a - b` for a number `a`, which PyTorch records as `rsub(b, a)`.
+pub fn difference_from(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if has_bool(b, a) { subtract(a, b, Scalar::Int(1), Dest::New) } else { rsub(b, a) }
 }
 
-/// The operator `number / tensor`, the tensor first: PyTorch multiplies by the reciprocal.
-pub fn quotient_from(b: &Tensor, a: &Tensor) -> Result<Tensor> {
+/// The operator `a / b` for a number `a`, which is `b.reciprocal() * a` in PyTorch.
+pub fn quotient_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     mul(&super::unary::reciprocal(b)?, a)
 }
 
