@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
+from functools import cache
 from operator import itemgetter
 
 
-@lru_cache(maxsize=None)
+@cache
 def _named(name: str, fields: tuple[str, ...]) -> type:
-    def __repr__(self: tuple) -> str:  # type: ignore[type-arg]
+    def represent(self: tuple[object, ...]) -> str:
         body = ",\n".join(f"{field}={value!r}" for field, value in zip(fields, self, strict=True))
         return f"torch.return_types.{name}(\n{body})"
 
     members: dict[str, object] = {
         "__slots__": (),
-        "__repr__": __repr__,
+        "__repr__": represent,
         "__doc__": f"Result of `{name}`: {', '.join(fields)}.",
         "__match_args__": fields,
         "_fields": fields,
@@ -25,5 +26,17 @@ def _named(name: str, fields: tuple[str, ...]) -> type:
 
 
 def named(name: str, fields: list[str]) -> type:
-    """The class of results of operation `name`, made at first use."""
+    """Give the class of results of operation `name`, made at first use."""
     return _named(name, tuple(fields))
+
+
+def __getattr__(name: str) -> type:
+    """Find the class by the signatures of the operation, for pickle and for annotations."""
+    from wengert._core import operations
+
+    for row in operations():
+        for signature in row["signatures"] if row["name"].rpartition(".")[2] == name else ():
+            fields = re.findall(r"Tensor (\w+)", signature.partition("->")[2])
+            if fields:
+                return _named(name, tuple(fields))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,10 @@
 """Stateless neural-network functions: activations, losses, normalisations.
 
-The functions live in the operation table; the compiled module binds each row named
-``nn.functional.*`` and hands them over in one dictionary.
+They are the rows of the operation table named ``nn.functional.*``, which the compiled module hands
+over in one dictionary.
 """
 
-from wengert._core import _nn_functional
+from wengert._core import _submodules
 
-globals().update(_nn_functional)
-__all__ = sorted(_nn_functional)  # noqa: PLE0605
+globals().update(_submodules["nn.functional"])
+__all__ = sorted(_submodules["nn.functional"])  # noqa: PLE0605

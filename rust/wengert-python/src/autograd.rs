@@ -1,6 +1,7 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
 use crate::error::{OrRaise, from_py};
+use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
@@ -131,7 +132,7 @@ impl PyHookHandle {
 /// `Tensor.register_hook`.
 pub fn register_hook(t: &Tensor, hook: Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
     let name = hook.getattr("__name__").map_or_else(|_| "hook".to_owned(), |n| n.to_string());
-    let hook = hook.unbind();
+    let hook = Held::new(hook.unbind());
     let call = move |g: &Tensor| {
         Python::attach(|py| -> PyResult<Option<Tensor>> {
             let _mode = graph::GradMode::new(graph::is_grad_enabled());

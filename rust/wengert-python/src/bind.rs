@@ -77,7 +77,7 @@ unsafe fn with_call<'py, R>(
     names: *mut ffi::PyObject,
     run: impl FnOnce(&Call<'_, 'py>) -> R,
 ) -> R {
-    let nargs = ffi::PyVectorcall_NARGS(nargs as usize) as usize;
+    let nargs = nargs as usize;
     // SAFETY: `Bound` is a transparent, non-null object pointer; the caller's references outlive
     // the call, and nothing here drops a `Bound` of the slice.
     let objects = |from: usize, len: usize| unsafe {
@@ -363,12 +363,12 @@ fn help(row: &Row) -> String {
 }
 
 /// Adds all rows to the module and to the tensor class.
-pub fn install(m: &Bound<'_, PyModule>, all: &mut Vec<String>) -> PyResult<()> {
+pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     let rows: Vec<BoundRow> = ops::table().map(|r| BoundRow::new(py, r)).collect();
     assert!(rows.len() <= FUNCTIONS.len(), "more rows than shims: raise the number in bind.rs");
     let class = py.get_type::<PyTensor>();
-    let functional = PyDict::new(py);
+    let submodules = PyDict::new(py);
     for (i, bound) in rows.iter().enumerate() {
         let row = bound.row;
         let doc = help(row);
@@ -383,12 +383,14 @@ pub fn install(m: &Bound<'_, PyModule>, all: &mut Vec<String>) -> PyResult<()> {
                     let f = ffi::PyCFunction_NewEx(def, std::ptr::null_mut(), module.as_ptr());
                     Bound::from_owned_ptr_or_err(py, f)?
                 };
-                match name.strip_prefix("nn.functional.") {
-                    Some(name) => functional.set_item(name, f)?,
-                    None => {
-                        m.add(name, f)?;
-                        all.push(name.to_owned());
+                match name.rsplit_once('.') {
+                    Some((module, name)) => {
+                        if submodules.get_item(module)?.is_none() {
+                            submodules.set_item(module, PyDict::new(py))?;
+                        }
+                        submodules.as_any().get_item(module)?.set_item(name, f)?;
                     }
+                    None => m.add(name, f)?,
                 }
             }
             if name.contains('.') {
@@ -411,7 +413,7 @@ pub fn install(m: &Bound<'_, PyModule>, all: &mut Vec<String>) -> PyResult<()> {
             }
         }
     }
-    m.add("_nn_functional", functional)?;
+    m.add("_submodules", submodules)?;
     // The module is initialised once per process.
     let _ = ROWS.set(py, rows);
     Ok(())

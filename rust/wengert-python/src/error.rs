@@ -6,7 +6,7 @@
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use wengert::{Error, Kind};
 
 struct Classes {
@@ -29,10 +29,11 @@ fn new_class(
     bases: &[&Bound<'_, PyType>],
 ) -> PyResult<Py<PyType>> {
     let py = m.py();
-    let bases = PyTuple::new(py, bases)?;
-    let full = std::ffi::CString::new(format!("wengert.{name}"))?;
-    let doc = std::ffi::CString::new(doc)?;
-    let class = PyErr::new_type(py, &full, Some(&doc), Some(bases.as_any()), None)?;
+    let members = PyDict::new(py);
+    members.set_item("__doc__", doc)?;
+    members.set_item("__module__", "wengert")?;
+    let class = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, members))?;
+    let class = class.cast_into::<PyType>()?.unbind();
     m.add(name, class.bind(py))?;
     Ok(class)
 }

@@ -97,8 +97,8 @@ fn items<'py>(key: &Bound<'py, PyAny>) -> PyResult<Items<'py>> {
     }
 }
 
-/// The view that the integers and slices of a key make, and what index tensors remain, one entry
-/// per dimension of the view.
+/// The view that the integers and slices of a key make, and what index tensors remain: one entry
+/// per dimension of the view, or per group of dimensions that a mask covers.
 struct Basic {
     view: Tensor,
     indices: Vec<Option<Tensor>>,
@@ -126,6 +126,8 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
     let mut takes: SmallVec<[Take; 5]> = SmallVec::new();
     let mut new_axes: SmallVec<[usize; 4]> = SmallVec::new();
     let mut indices: Vec<Option<Tensor>> = Vec::new();
+    // Dimensions of the view so far; a mask covers several with one entry of `indices`.
+    let mut dims = 0;
     let mut name = "AliasBackward0";
     let mut seen_ellipsis = false;
     for item in items {
@@ -148,10 +150,12 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
                 }
                 takes.push(take);
                 indices.push(None);
+                dims += 1;
             }
             Item::NewAxis => {
-                new_axes.push(indices.len());
+                new_axes.push(dims);
                 indices.push(None);
+                dims += 1;
             }
             Item::Ellipsis => {
                 if seen_ellipsis {
@@ -163,33 +167,27 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
                 for _ in 0..x.ndim() - consumed {
                     takes.push(Take::all(x.shape()[takes.len()]));
                     indices.push(None);
+                    dims += 1;
                 }
             }
             Item::Index(t) if t.dtype() == DType::Bool => {
                 if t.ndim() == 0 {
                     // A truth value selects along a new axis of length 1.
-                    new_axes.push(indices.len());
+                    new_axes.push(dims);
                     indices.push(Some(ops::view::reshape(t, &[1]).or_raise()?));
+                    dims += 1;
                     continue;
                 }
-                let part = &x.shape()[dim..dim + t.ndim()];
-                if let Some(d) = (0..t.ndim()).find(|&d| t.shape()[d] != part[d]) {
-                    return Err(PyIndexError::new_err(format!(
-                        "The shape of the mask {:?} at index {d} does not match the shape of the \
-                         indexed tensor {:?} at index {}",
-                        t.shape(),
-                        x.shape(),
-                        dim + d
-                    )));
-                }
-                for index in ops::index::nonzero_each(t).or_raise()? {
+                for _ in 0..t.ndim() {
                     takes.push(Take::all(x.shape()[takes.len()]));
-                    indices.push(Some(index));
                 }
+                indices.push(Some(t.clone()));
+                dims += t.ndim();
             }
             Item::Index(t) => {
                 takes.push(Take::all(x.shape()[dim]));
                 indices.push(Some(t.clone()));
+                dims += 1;
             }
         }
     }
@@ -214,7 +212,7 @@ pub fn get<'py>(
     if indices.iter().all(Option::is_none) {
         return wrap(slf.py(), view);
     }
-    wrap(slf.py(), ops::index::index(&view, &indices).or_raise()?)
+    wrap(slf.py(), ops::select::index(&view, &indices).or_raise()?)
 }
 
 /// `x[key] = value`.
@@ -244,5 +242,5 @@ pub fn set(
         };
         return ops::cast::copy_(&view, &value).or_raise();
     }
-    ops::index::index_put_(&view, &indices, &value, false).or_raise()
+    ops::select::index_put_(&view, &indices, &value, false).or_raise()
 }

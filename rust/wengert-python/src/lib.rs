@@ -7,7 +7,8 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`], [`random`] | backward passes, nodes, hooks; generators |
-//! | [`types`], [`error`], [`cell`] | dtype, device, Size; exceptions; the mutable slot |
+//! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 
 mod args;
@@ -16,6 +17,7 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod held;
 mod index;
 mod numpy;
 mod random;
@@ -37,8 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     m.add_class::<autograd::PyGradModeBlock>()?;
-    let mut names: Vec<String> = Vec::new();
-    bind::install(m, &mut names)?;
+    bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
     m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;

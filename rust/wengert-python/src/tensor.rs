@@ -3,7 +3,7 @@
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::cell::TensorCell;
-use crate::error::{OrRaise, from_py};
+use crate::error::OrRaise;
 use crate::types::{
     PyDType, PyDevice, PyMemoryFormat, check_device, dtype_object, extract_dtype, size,
 };
@@ -198,13 +198,13 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        binary(slf, other, ops::binary::subtract)
+        binary(slf, other, ops::binary::difference)
     }
     fn __rsub__<'py>(
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reflected(slf, other, ops::binary::subtract)
+        reflected(slf, other, ops::binary::difference)
     }
     fn __isub__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "sub")
@@ -487,7 +487,7 @@ impl PyTensor {
             ));
         };
         let hits = ops::compare::eq(&slf.get().tensor().detach(), &value.detach()).or_raise()?;
-        ops::reduce::any_element(&hits).or_raise()
+        ops::reduce::any(&hits).or_raise()
     }
 
     // Attributes. ----------------------------------------------------------------------------
@@ -839,9 +839,4 @@ impl PyTensor {
     fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, _protocol: i64) -> PyResult<Bound<'py, PyTuple>> {
         data::reduce(slf)
     }
-}
-
-/// Turns a Python error into an engine error; for closures that the engine calls.
-pub fn engine<T>(result: PyResult<T>) -> Result<T> {
-    result.map_err(from_py)
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use wengert::dtype::DType::{self, *};
 use wengert::kernels::engine::{Operand, map};
 use wengert::kernels::reduce::{Reduction, reduce, reduce_with_index, variance};
+use wengert::kernels::scan::{Scan, scan};
 use wengert::kernels::{cast, isa};
 use wengert::pointwise;
 
@@ -183,6 +184,14 @@ fn reductions(report: Report) {
         // SAFETY: as above.
         report(&format!("reduce var {name}"), n, &mut || unsafe {
             variance(&shape, x, reduced, 1.0, o, None)
+        });
+    }
+    let mut y = Buffer::new(Float32, n);
+    let y = y.at(Float32, x.strides);
+    for dim in [0, 1] {
+        // SAFETY: as above.
+        report(&format!("scan cumsum {dim}"), n, &mut || unsafe {
+            scan(Scan::Sum, Float64, &shape, dim, x, y, None)
         });
     }
     let t = Operand { strides: &[1, 8192], ..x };

@@ -5,8 +5,8 @@
 //! change, the history and the gradient, sits behind one small lock in the body.
 
 use crate::dtype::{DType, Element, Scalar};
+use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
-use crate::graph::backward::AccumulateGrad;
 use crate::graph::{Edge, Hook, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
@@ -540,6 +540,97 @@ impl Tensor {
             ));
         }
         Ok(out)
+    }
+
+    /// Numbers in row-major order, converted to `dtype`.
+    pub fn from_scalars(values: &[Scalar], shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let out = Tensor::uninitialised("tensor", shape, dtype)?;
+        if out.numel() != values.len() {
+            bail!(Shape, "tensor", "shape {shape:?} does not hold {} values", values.len());
+        }
+        dispatch!(dtype, T => {
+            for (i, v) in values.iter().enumerate() {
+                // SAFETY: `i` is below the number of elements of the new row-major tensor.
+                unsafe { out.data_ptr().cast::<T>().add(i).write(T::from_scalar(*v)) };
+            }
+        });
+        Ok(out)
+    }
+
+    /// The elements in row-major order.
+    pub fn to_scalars(&self) -> Result<Vec<Scalar>> {
+        dispatch!(self.dtype(), T => {
+            Ok(self.to_vec::<T>()?.into_iter().map(Element::to_scalar).collect())
+        })
+    }
+
+    /// The elements in row-major order as bytes of this machine.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let flat = Tensor::uninitialised("to_bytes", self.shape(), self.dtype())?;
+        flat.copy_raw(self);
+        let bytes = flat.numel() * flat.dtype().size();
+        // SAFETY: the new row-major tensor has that many initialised bytes.
+        Ok(unsafe { std::slice::from_raw_parts(flat.data_ptr(), bytes) }.to_vec())
+    }
+
+    /// A tensor from what [`Tensor::to_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let out = Tensor::uninitialised("from_bytes", shape, dtype)?;
+        if out.numel() * dtype.size() != bytes.len() {
+            bail!(
+                Shape,
+                "from_bytes",
+                "shape {shape:?} of {dtype} does not hold {} bytes",
+                bytes.len()
+            );
+        }
+        if dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
+            bail!(Value, "from_bytes", "a truth value must be 0 or 1");
+        }
+        // SAFETY: the new row-major tensor is that long; any bytes but bools' are valid elements.
+        unsafe { out.data_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(out)
+    }
+
+    /// Copies and converts elements without recording.
+    pub fn copy_from(&self, source: &Tensor) -> Result<()> {
+        self.check_writable("copy_")?;
+        if self.shape() != source.shape() {
+            bail!(Shape, "copy_", "{:?} into {:?}", source.shape(), self.shape());
+        }
+        self.copy_raw(source);
+        self.storage().bump_version();
+        Ok(())
+    }
+
+    /// Sets every element to a number, recorded: the history ends here.
+    pub fn fill_(&self, value: &Tensor) -> Result<()> {
+        crate::graph::inplace::check(self, "fill")?;
+        if crate::graph::is_grad_enabled() && (self.requires_grad() || value.requires_grad()) {
+            return crate::ops::cast::copy_(self, value);
+        }
+        self.fill_raw(value.item()?);
+        self.storage().bump_version();
+        Ok(())
+    }
+
+    /// `x.data = value`: other values for a tensor of the same shape and type.
+    ///
+    /// # Errors
+    /// If shape or type differ.
+    pub fn set_data(&self, value: &Tensor) -> Result<()> {
+        if self.shape() != value.shape() || self.dtype() != value.dtype() {
+            bail!(
+                Unsupported,
+                "data",
+                "a tensor of shape {:?} and type {} cannot take over data of shape {:?} and type {}",
+                self.shape(),
+                self.dtype(),
+                value.shape(),
+                value.dtype()
+            );
+        }
+        self.copy_from(value)
     }
 
     /// The only element.

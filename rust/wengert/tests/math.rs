@@ -20,6 +20,20 @@ fn f32_error_is_as_recorded() {
     }
 }
 
+/// The same against our own `f64` functions, on other points.
+#[test]
+fn f32_and_f64_agree() {
+    let x: Vec<f32> = (57..u32::MAX).step_by(5003).map(f32::from_bits).collect();
+    let mut errors = vec![0; x.len()];
+    for f in FUNCTIONS {
+        (f.errors)(&x, &mut errors);
+        for (&x, &error) in x.iter().zip(&errors) {
+            let error = f64::from_bits(error);
+            assert!(error <= f.single_bound, "{}({x:e}): {error} ULP", f.name);
+        }
+    }
+}
+
 #[test]
 fn f64_error_is_as_recorded() {
     let golden = golden();
@@ -28,7 +42,7 @@ fn f64_error_is_as_recorded() {
         assert!(error <= f.double_bound, "{}({at:?}): {error} ULP", f.name);
     }
     let (error, at) = worst_golden(&golden["pow"], |x| math::pow(x[0], x[1]));
-    assert!(error <= 0.8, "pow({at:?}): {error} ULP");
+    assert!(error <= 0.7, "pow({at:?}): {error} ULP");
 }
 
 #[test]

@@ -14,17 +14,22 @@
 //! The first contribution to a gradient is borrowed, the second allocates the sum, later ones are
 //! added in place: the scheduler owns the accumulator if nobody else holds it.
 //!
+//! Independent branches run in parallel where it pays: when a rule is long and other long rules
+//! are ready, those are computed at the same time on other threads. Their results are *kept* until
+//! their turn in the serial order comes, so that gradients are added in that order and have the
+//! same bits for any number of threads. Rules that call into Python, nodes with hooks and recorded
+//! passes stay on the calling thread.
+//!
 //! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
 
+use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
-use super::mode::{GradMode, is_grad_enabled};
-use super::node::{
-    ACCUMULATOR_SEQ, Context, Edge, Gradients, Node, Op, OutputMeta, State, freed_error,
-};
+use super::mode::GradMode;
+use super::node::{Context, Edge, Gradients, Node};
+use crate::kernels::threads;
 use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
-use crate::{Error, Kind, Result, bail};
-use parking_lot::Mutex;
+use crate::{Error, Result, bail};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BinaryHeap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -108,7 +113,25 @@ struct Visit {
     /// Whether anything that was asked for lies behind this node.
     needed: bool,
     buffers: Buffers,
+    /// What the rule gave, if it ran ahead of its turn.
+    early: Option<Result<Gradients>>,
 }
+
+/// A rule with all it needs, ready to run on any thread.
+struct Job {
+    index: u32,
+    node: NodeRef,
+    context: Context,
+    buffers: Buffers,
+    result: Option<Result<Gradients>>,
+}
+
+/// units of `Op::work` from which a rule is worth a thread of its own: some ten times what waking
+/// one costs.
+const WORTH_A_THREAD: usize = 100_000;
+
+/// How many of the ready nodes are looked at for something to run ahead.
+const LOOK_AHEAD: usize = 32;
 
 struct Pass {
     options: Backward,
@@ -229,6 +252,7 @@ impl Pass {
             waiting: 0,
             needed: true,
             buffers: smallvec![None; node.outputs().len()],
+            early: None,
         });
         (index, true)
     }
@@ -298,7 +322,11 @@ impl Pass {
                 check()?;
             }
             let node = self.visits[index as usize].node.clone();
-            let gradients = self.step(index, &node)?;
+            self.run_ahead(index, &node, &ready);
+            let gradients = match self.visits[index as usize].early.take() {
+                Some(early) => early?,
+                None => self.step(index, &node)?,
+            };
             for (k, edge) in node.edges().iter().enumerate() {
                 let Some(edge) = edge else { continue };
                 let target = self.find(&edge.node).expect("inputs were visited");
@@ -319,12 +347,90 @@ impl Pass {
         Ok(())
     }
 
+    /// Whether anything that was asked for lies behind an edge.
+    fn wants(&self, edge: Option<&Edge>) -> bool {
+        edge.is_some_and(|e| {
+            !self.restricted || self.find(&e.node).is_some_and(|i| self.visits[i as usize].needed)
+        })
+    }
+
+    /// How long a node's rule will take, or 0 if it must not run ahead of its turn.
+    fn work(&self, index: u32, node: &NodeRef) -> usize {
+        let visit = &self.visits[index as usize];
+        let gradients: usize = visit.buffers.iter().flatten().map(Tensor::numel).sum();
+        if gradients == 0
+            || visit.early.is_some()
+            || !visit.needed
+            || node.op.leaf().is_some()
+            || node.op.needs_calling_thread()
+            || self.wanted.iter().any(|(e, _)| e.node == *node)
+        {
+            return 0;
+        }
+        let state = node.state.lock();
+        if state.hooks.is_some() {
+            return 0;
+        }
+        let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
+        node.op.work(gradients + saved)
+    }
+
+    /// If a long rule is to run and other long ones are ready, runs them all at the same time.
+    fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
+        if ready.is_empty() || self.options.create_graph || self.work(index, node) < WORTH_A_THREAD
+        {
+            return;
+        }
+        let others: SmallVec<[u32; 8]> = ready
+            .iter()
+            .take(LOOK_AHEAD)
+            .map(|(_, i)| *i)
+            .filter(|&i| self.work(i, &self.visits[i as usize].node) >= WORTH_A_THREAD)
+            .take(threads::num_threads() - 1)
+            .collect();
+        if others.is_empty() {
+            return;
+        }
+        let mut jobs = Vec::with_capacity(others.len() + 1);
+        for i in std::iter::once(index).chain(others) {
+            let node = self.visits[i as usize].node.clone();
+            match self.unpack(&node) {
+                Ok(context) => {
+                    let buffers = std::mem::take(&mut self.visits[i as usize].buffers);
+                    jobs.push(Job { index: i, node, context, buffers, result: None });
+                }
+                Err(error) => self.visits[i as usize].early = Some(Err(error)),
+            }
+        }
+        threads::scope(|scope| {
+            let mut jobs = jobs.iter_mut();
+            let own = jobs.next();
+            for job in jobs {
+                scope.spawn(|| {
+                    let _mode = GradMode::new(false);
+                    job.run();
+                });
+            }
+            if let Some(job) = own {
+                job.run();
+            }
+        });
+        for job in jobs {
+            self.visits[job.index as usize].early = job.result;
+        }
+    }
+
+    fn unpack(&self, node: &NodeRef) -> Result<Context> {
+        let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
+        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+    }
+
     /// Adds a contribution to a gradient slot.
     fn add(&mut self, index: u32, output: u32, gradient: Tensor) -> Result<()> {
         let slot = &mut self.visits[index as usize].buffers[output as usize];
         *slot = Some(match slot.take() {
             None => gradient,
-            Some(sum) => accumulate(sum, &gradient)?,
+            Some(sum) => add_up(sum, &gradient)?,
         });
         Ok(())
     }
@@ -351,32 +457,18 @@ impl Pass {
                     self.captured[*at] = buffers[edge.output as usize].clone();
                 }
             }
-            beyond = node
-                .edges()
-                .iter()
-                .flatten()
-                .any(|e| self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed));
+            beyond = node.edges().iter().any(|e| self.wants(e.as_ref()));
         }
         if !beyond || buffers.iter().all(Option::is_none) {
             return Ok(smallvec![None; node.edges().len()]);
         }
-        let needs = node
-            .edges()
-            .iter()
-            .map(|e| {
-                e.as_ref().is_some_and(|e| {
-                    !self.restricted
-                        || self.find(&e.node).is_some_and(|j| self.visits[j as usize].needed)
-                })
-            })
-            .collect();
-        let keep = self.options.retain_graph || self.options.create_graph;
-        let context = node.unpack(keep, needs)?;
+        let context = self.unpack(node)?;
         apply(node, &context, &buffers)
     }
 
     fn reach_leaf(&mut self, node: &NodeRef, leaf: &Tensor, mut gradient: Tensor) -> Result<()> {
         for hook in leaf.leaf_hooks() {
+            gradient = private(gradient)?;
             if let Some(replaced) = hook(&gradient)? {
                 gradient = checked_hook_result(replaced, &node.outputs()[0])?;
             }
@@ -402,10 +494,14 @@ impl Pass {
         };
         for (_, output, hook) in pre {
             let slot = &mut buffers[output as usize];
-            if let Some(gradient) = slot
-                && let Some(replaced) = hook(gradient)?
-            {
-                *slot = Some(checked_hook_result(replaced, &node.outputs()[output as usize])?);
+            if let Some(gradient) = slot.take() {
+                let gradient = private(gradient)?;
+                *slot = Some(match hook(&gradient)? {
+                    None => gradient,
+                    Some(replaced) => {
+                        checked_hook_result(replaced, &node.outputs()[output as usize])?
+                    }
+                });
             }
         }
         for (output, tensor) in retain {
@@ -454,6 +550,12 @@ impl Pass {
     }
 }
 
+impl Job {
+    fn run(&mut self) {
+        self.result = Some(apply(&self.node, &self.context, &self.buffers));
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         for (i, visit) in self.visits.iter().enumerate() {
@@ -472,100 +574,5 @@ fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result
             Ok(error) => Err(*error),
             Err(other) => resume_unwind(other),
         },
-    }
-}
-
-/// Sums and converts a gradient to what the input looks like.
-fn conform(gradient: Tensor, meta: &OutputMeta, node: &Node, index: usize) -> Result<Tensor> {
-    let mut gradient = gradient;
-    if !meta.has_shape(gradient.shape()) {
-        let shape = meta.shape();
-        if !ops::reduce::is_expandable(&shape, gradient.shape()) {
-            bail!(
-                Grad,
-                "",
-                "Function {} returned an invalid gradient at index {index} - got {:?} but expected \
-                 shape compatible with {:?}",
-                node.name(),
-                gradient.shape(),
-                &shape[..]
-            );
-        }
-        gradient = ops::reduce::sum_to_size(&gradient, &shape)?;
-    }
-    if gradient.dtype() != meta.dtype() {
-        gradient = ops::cast::to_dtype(&gradient, meta.dtype())?;
-    }
-    Ok(gradient)
-}
-
-fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result<Tensor> {
-    if !meta.has_shape(replaced.shape()) {
-        bail!(
-            Grad,
-            "",
-            "hook has changed the size of value: it got a gradient of shape {:?} and returned {:?}",
-            &meta.shape()[..],
-            replaced.shape()
-        );
-    }
-    if replaced.dtype() != meta.dtype() {
-        bail!(
-            Grad,
-            "",
-            "hook has changed the type of value: it got {} and returned {}",
-            meta.dtype(),
-            replaced.dtype()
-        );
-    }
-    Ok(replaced)
-}
-
-/// Adds to a gradient, in place where nobody else can see it.
-fn accumulate(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
-    if !is_grad_enabled() && sum.is_unique() && sum.is_contiguous() {
-        ops::add_assign(&sum, gradient)?;
-        return Ok(sum);
-    }
-    ops::add(&sum, gradient)
-}
-
-/// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.
-fn own(gradient: Tensor) -> Result<Tensor> {
-    if gradient.is_unique() && gradient.is_contiguous() {
-        return Ok(gradient);
-    }
-    let copy = Tensor::uninitialised("grad", gradient.shape(), gradient.dtype())?;
-    copy.copy_raw(&gradient);
-    Ok(copy)
-}
-
-/// The end of the line for a leaf: what arrives here goes into its `.grad`.
-pub(crate) struct AccumulateGrad(Tensor);
-
-impl AccumulateGrad {
-    pub(crate) fn node(leaf: &Tensor) -> Result<NodeRef> {
-        NodeRef::new(Node {
-            seq: ACCUMULATOR_SEQ,
-            op: Box::new(AccumulateGrad(leaf.clone())),
-            edges: SmallVec::new(),
-            outputs: smallvec![OutputMeta::of(leaf)],
-            state: Mutex::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
-        })
-    }
-}
-
-impl Op for AccumulateGrad {
-    fn name(&self) -> &'static str {
-        "AccumulateGrad"
-    }
-
-    /// The scheduler handles accumulators itself; a direct call has no graph to act on.
-    fn backward(&self, _: &Context, _: &[Option<Tensor>]) -> Result<Gradients> {
-        Err(Error::plain(Kind::Grad, freed_error().detail().to_owned()))
-    }
-
-    fn leaf(&self) -> Option<&Tensor> {
-        Some(&self.0)
     }
 }

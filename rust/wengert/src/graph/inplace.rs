@@ -59,12 +59,45 @@ pub fn adopt(target: &Tensor, result: Tensor) -> Result<()> {
     };
     target.copy_raw(&result);
     target.storage().bump_version();
+    inherit(target, &result)
+}
+
+/// After a write that left nothing of the old value: `target` becomes the result of an operation
+/// named `node` whose gradient is zero, as in PyTorch.
+pub fn overwritten(target: &Tensor, node: &'static str) -> Result<()> {
+    target.storage().bump_version();
+    if !super::is_grad_enabled() || !target.requires_grad() {
+        return Ok(());
+    }
+    let result = target.detach();
+    let old = target.alias_with_edge(target.edge()?);
+    record(&result, &[&old], &[], Box::new(Forget(node)))?;
+    inherit(target, &result)
+}
+
+/// An operation whose result does not depend on its inputs' values.
+pub(crate) struct Forget(pub &'static str);
+
+impl Op for Forget {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        let zeros = crate::ops::zeros_like(g)?;
+        Ok((0..2).map(|i| ctx.needs(i).then(|| zeros.clone())).collect())
+    }
+}
+
+/// Gives `target`, which holds the values of `result`, its history.
+pub(crate) fn inherit(target: &Tensor, result: &Tensor) -> Result<()> {
     if !super::is_grad_enabled() {
         return Ok(());
     }
     match target.base() {
         Some(base) if result.requires_grad() || base.requires_grad() => {
-            replace_part(&base, target, &result)
+            replace_part(&base, target, result)
         }
         _ => match result.edge()? {
             Some(edge) => {

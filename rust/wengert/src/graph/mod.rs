@@ -23,8 +23,9 @@
 //! * [`mode`]: whether recording is on.
 //! * [`record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
-//! * [`backward`]: the scheduler.
+//! * [`backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
+pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
 pub mod inplace;

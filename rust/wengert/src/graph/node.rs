@@ -35,6 +35,13 @@ pub trait Op: Send + Sync {
         false
     }
 
+    /// How long the rule takes, in units of about a nanosecond, given how many elements its
+    /// gradients and saved tensors have. A rough guess will do: it decides only whether the rule
+    /// is worth a thread of its own.
+    fn work(&self, elements: usize) -> usize {
+        elements
+    }
+
     /// The leaf of an accumulator node.
     fn leaf(&self) -> Option<&Tensor> {
         None

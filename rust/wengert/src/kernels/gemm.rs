@@ -1,15 +1,16 @@
 //! Matrix products of raw strided memory: `C = alpha * A @ B + beta * C`.
 //!
 //! The core is our own, because a product has to give the same bits for the same values however
-//! the operands lie in memory and whoever computes it. The crates that were measured (`gemmkit`,
-//! `gemm`) are fast, but choose between summation orders by stride, by height and by cache size.
-//! Here an element of C has one definition, which names neither:
+//! the operands lie in memory and whatever else is computed with them. The crates that were
+//! measured (`gemmkit` 0.1.2, `gemm` 0.19) are fast, but choose a summation order by shape: a
+//! row alone differs from the same row of a larger product, and single rows (`gemm`: also small
+//! and deep products) differ by layout. Here an element of C has one definition:
 //!
-//! - **More than one column:** `k` is cut into runs of [`blocked::DEPTH`]; a run is the chain
+//! - **More than one column:** `k` is cut into runs of 256 (`blocked::DEPTH`); a run is the chain
 //!   `acc = fma(a[p], b[p], acc)`; the runs are added to C one after the other. Vectors lie
 //!   across columns, so registers of any width compute just this.
 //! - **One column:** such a chain could not use vectors, so a dot product has sixteen of them
-//!   ([`vector`]), and long ones are cut into blocks whose sums meet in a pairwise tree.
+//!   (`vector`), and long ones are cut into blocks whose sums meet in a pairwise tree.
 //!
 //! Hence rows do not know each other, `(A @ B)[i] == A[i:i+1] @ B`, and neither thread count,
 //! layout, batch, nor instruction set (with fused multiply-add) can be seen in the result.

@@ -93,7 +93,7 @@ pub fn available() -> Vec<Isa> {
 /// Defines a function whose body is compiled for every instruction set; calling it runs the
 /// body for the machine's. All arguments are passed on, so the body may be generic.
 ///
-/// ```ignore
+/// ```text
 /// per_isa! {
 ///     /// Sums a row.
 ///     unsafe fn sum<T: Sum>(x: *const T, n: usize) -> T { ... }

@@ -1,8 +1,10 @@
 //! Loops over memory. Nothing here knows tensors, graphs or Python.
 
+pub mod blocks;
 pub mod cast;
 pub mod engine;
 pub mod gemm;
+pub mod index;
 pub mod isa;
 pub mod math;
 pub mod reduce;
@@ -13,5 +15,3 @@ pub mod threads;
 
 #[cfg(test)]
 mod arrays;
-#[cfg(test)]
-mod engine_tests;

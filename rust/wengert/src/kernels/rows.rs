@@ -18,11 +18,16 @@
 //! pointers; `out == in` fails the test and lands in the scalar loop, several times slower.
 //! Going through one pointer, or through slices that are known to be apart, needs no test.
 //!
+//! **Loops count.** `for i in 0..n` over slices cut to one length, not iterators: LLVM does not
+//! inline a function that handles aggregates (`Zip::new`, `array::map`) into one with more
+//! target features, and a call per loop remains.
+//!
 //! **The same bits everywhere.** Every body evaluates the same expression per element; vector
 //! lanes, remainders and single elements round alike. (Only the sign and payload of a NaN are
 //! not promised.)
 
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // See "Loops count" above.
 
 use super::isa::{Isa, LEVELS};
 use crate::dtype::DType;
@@ -160,8 +165,8 @@ unsafe fn output<'a, T>(p: *mut T, n: usize) -> &'a mut [MaybeUninit<T>] {
 /// Evaluates `value` and writes it to all of `out`.
 #[inline(always)]
 fn spread<T: Copy>(out: &mut [MaybeUninit<T>], value: T) {
-    for o in out {
-        o.write(value);
+    for i in 0..out.len() {
+        out[i].write(value);
     }
 }
 
@@ -188,8 +193,9 @@ impl<R: Pointwise<(A,)>, A: Copy> Body for Rows<R, (A,)> {
 
 #[inline(always)]
 fn apply1<R: Pointwise<(A,)>, A: Copy>(out: &mut [MaybeUninit<R::Out>], a: &[A]) {
-    for (o, &a) in out.iter_mut().zip(a) {
-        o.write(R::apply((a,)));
+    let (n, a) = (out.len(), &a[..out.len()]);
+    for i in 0..n {
+        out[i].write(R::apply((a[i],)));
     }
 }
 
@@ -215,11 +221,7 @@ impl<R: Pointwise<(A, B)>, A: Copy, B: Copy> Body for Rows<R, (A, B)> {
                     p.write(R::apply((*p.cast::<A>(), b)));
                 }
             } else if in_a && !in_b {
-                let out = output(o, n);
-                for (o, &b) in out.iter_mut().zip(from_raw_parts(b, n)) {
-                    let a = *o.as_ptr().cast::<A>();
-                    o.write(R::apply((a, b)));
-                }
+                in_place2::<R, A, B>(output(o, n), from_raw_parts(b, n));
             } else if in_a || in_b {
                 let mut tile = [MaybeUninit::<R::Out>::uninit(); TILE];
                 let mut done = 0;
@@ -227,13 +229,30 @@ impl<R: Pointwise<(A, B)>, A: Copy, B: Copy> Body for Rows<R, (A, B)> {
                     let m = TILE.min(n - done);
                     let a = if scalar_a { a } else { a.add(done) };
                     pattern2::<R, A, B>(&mut tile[..m], a, b.add(done), scalar_a, false);
-                    output(o.add(done), m).copy_from_slice(&tile[..m]);
+                    std::ptr::copy_nonoverlapping(tile.as_ptr().cast(), o.add(done), m);
                     done += m;
                 }
             } else {
                 pattern2::<R, A, B>(output(o, n), a, b, scalar_a, scalar_b);
             }
         }
+    }
+}
+
+/// Replaces the first input, which `out` holds, by the result.
+///
+/// # Safety
+/// `out` holds values of type `A`, of the size of the result, and `b` as many elements.
+#[inline(always)]
+unsafe fn in_place2<R: Pointwise<(A, B)>, A: Copy, B: Copy>(
+    out: &mut [MaybeUninit<R::Out>],
+    b: &[B],
+) {
+    let (n, b) = (out.len(), &b[..out.len()]);
+    for i in 0..n {
+        // SAFETY: by the caller's promise.
+        let a = unsafe { *out[i].as_ptr().cast::<A>() };
+        out[i].write(R::apply((a, b[i])));
     }
 }
 
@@ -253,19 +272,19 @@ unsafe fn pattern2<R: Pointwise<(A, B)>, A: Copy, B: Copy>(
     // SAFETY: lengths by the caller's promise.
     unsafe {
         if scalar_b {
-            let b = *b;
-            for (o, &a) in out.iter_mut().zip(from_raw_parts(a, n)) {
-                o.write(R::apply((a, b)));
+            let (a, b) = (from_raw_parts(a, n), *b);
+            for i in 0..n {
+                out[i].write(R::apply((a[i], b)));
             }
         } else if scalar_a {
-            let a = *a;
-            for (o, &b) in out.iter_mut().zip(from_raw_parts(b, n)) {
-                o.write(R::apply((a, b)));
+            let (a, b) = (*a, from_raw_parts(b, n));
+            for i in 0..n {
+                out[i].write(R::apply((a, b[i])));
             }
         } else {
-            let both = from_raw_parts(a, n).iter().zip(from_raw_parts(b, n));
-            for (o, (&a, &b)) in out.iter_mut().zip(both) {
-                o.write(R::apply((a, b)));
+            let (a, b) = (from_raw_parts(a, n), from_raw_parts(b, n));
+            for i in 0..n {
+                out[i].write(R::apply((a[i], b[i])));
             }
         }
     }
@@ -308,11 +327,11 @@ macro_rules! many {
                             let $a = from_raw_parts($a, m);
                         )+
                         let out = if in_place { &mut tile[..m] } else { output(o.add(done), m) };
-                        for (i, o) in out.iter_mut().enumerate() {
-                            o.write(R::apply(($(*$a.get_unchecked(i),)+)));
+                        for i in 0..m {
+                            out[i].write(R::apply(($($a[i],)+)));
                         }
                         if in_place {
-                            output(o.add(done), m).copy_from_slice(&tile[..m]);
+                            std::ptr::copy_nonoverlapping(tile.as_ptr().cast(), o.add(done), m);
                         }
                         done += m;
                     }

@@ -18,6 +18,9 @@
 //! | `device?`, `layout?`, `memory_format?` | checked and otherwise ignored: there is one device |
 //!
 //! A trailing `?` admits `None`. What stands after `*` must be given by name.
+//!
+//! A signature without an arrow gives one tensor. Otherwise it says what it gives, as PyTorch's do:
+//! `-> bool`, `-> Tensor[]`, `-> (Tensor, Tensor)`, `-> (Tensor values, Tensor indices)`.
 
 use crate::dtype::{DType, Scalar};
 use crate::random::Generator;
@@ -84,6 +87,8 @@ pub struct Param {
 pub struct Signature {
     /// In order.
     pub params: Vec<Param>,
+    /// What it gives, as written after the arrow.
+    pub returns: &'static str,
     /// The text it was read from.
     pub text: &'static str,
 }
@@ -94,7 +99,8 @@ impl Signature {
     /// # Panics
     /// If the text is malformed; a test reads every signature of the table.
     pub fn parse(text: &'static str) -> Signature {
-        let inner = text.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+        let (params, returns) = text.split_once("->").unwrap_or((text, "Tensor"));
+        let inner = params.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')'));
         let inner = inner.unwrap_or_else(|| panic!("signature without parentheses: {text}"));
         let mut params = Vec::new();
         let mut keyword_only = false;
@@ -141,7 +147,7 @@ impl Signature {
                 default_text,
             });
         }
-        Signature { params, text }
+        Signature { params, returns: returns.trim(), text }
     }
 }
 
@@ -291,5 +297,10 @@ mod tests {
         assert_eq!(s.params[0].kind, ParamKind::Tensor);
         assert!(s.params[1].optional && !s.params[1].keyword_only && s.params[2].keyword_only);
         assert!(matches!(&s.params[3].default, Some(Value::Str(x)) if x == "x"));
+        assert_eq!(s.returns, "Tensor");
+        assert_eq!(
+            Signature::parse("(input) -> (Tensor a, Tensor b)").returns,
+            "(Tensor a, Tensor b)"
+        );
     }
 }

@@ -2,12 +2,13 @@
 
 use super::compare::{eq, ge, gt, le, logical_and, logical_or, lt};
 use super::tags::*;
-use super::unary::log;
+use super::unary::{isnan, log, reciprocal, sigmoid};
 use super::zeros_like;
+use crate::kernels::math;
 use crate::ops::Dest;
 use crate::pointwise_rows;
 use crate::tensor::Tensor;
-use crate::{Result, Scalar, bail};
+use crate::{DType, Result, Scalar, bail};
 
 pointwise_rows! {
     /// `input + alpha · other`, elementwise with broadcasting.
@@ -37,22 +38,7 @@ pointwise_rows! {
     /// `input - alpha · other`, elementwise with broadcasting.
     sub(a, b) -> y: "(input, other: Operand, *, alpha: Number = 1)", Same, ALL_FORMS,
         aka ["subtract"],
-        via |c, dest| {
-            for t in [c.tensor(0), c.tensor(1)] {
-                if t.dtype() == crate::DType::Bool {
-                    bail!(DType, "", "Subtraction, the `-` operator, with a bool tensor is not \
-                          supported. If you are trying to invert a mask, use the `~` or \
-                          `logical_not()` operator instead.");
-                }
-            }
-            match c.number(2) {
-                Scalar::Int(1) => sub::run([c.tensor(0), c.tensor(1)], dest),
-                alpha => {
-                    let alpha = scaled("sub", c.tensor(0), c.tensor(1), alpha)?;
-                    sub_scaled::run([c.tensor(0), c.tensor(1), &alpha], dest)
-                }
-            }
-        } =>
+        via |c, dest| subtract(c.tensor(0), c.tensor(1), c.number(2), dest) =>
     {
         int: a.wrapping_sub(b), float: a - b,
     } "SubBackward0" {
@@ -66,6 +52,21 @@ pointwise_rows! {
     } "SubBackward0" {
         a saves(): |g| g.clone(),
         b saves(s): |g| -(g * s),
+    }
+
+    /// `other - alpha · input`, elementwise with broadcasting.
+    rsub(a, b) -> y: "(input, other: Operand, alpha: Number = 1)", Same, FUNCTION,
+        via |c, dest| match c.number(2) {
+            Scalar::Int(1) if !has_bool(c.tensor(0), c.tensor(1)) => {
+                rsub::run([c.tensor(0), c.tensor(1)], dest)
+            }
+            alpha => subtract(c.tensor(1), c.tensor(0), alpha, dest),
+        } =>
+    {
+        int: b.wrapping_sub(a), float: b - a,
+    } "RsubBackward0" number "RsubBackward1" {
+        a saves(): |g| -g,
+        b saves(): |g| g.clone(),
     }
 
     /// Product, elementwise with broadcasting.
@@ -110,7 +111,7 @@ pointwise_rows! {
             if b != 0 && (a.wrapping_rem(b) != 0) && ((a < 0) != (b < 0)) { q.wrapping_sub(1) } else { q }
         },
         float: floor_quotient(a as f64, b as f64) as T,
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -125,7 +126,7 @@ pointwise_rows! {
         u8: a.checked_div(b).unwrap_or(0),
         signed: a.checked_div(b).unwrap_or(if b == 0 { 0 } else { a }),
         float: (a / b).trunc(),
-    } "DivBackward0" {
+    } "DivBackward2" {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -143,21 +144,40 @@ pointwise_rows! {
             if r != 0 && ((r < 0) != (b < 0)) { r.wrapping_add(b) } else { r }
         },
         float: { let r = a % b; if r != 0.0 && ((r < 0.0) != (b < 0.0)) { r + b } else { r } },
-    } "RemainderBackward0" {
+    } "RemainderBackward1" number "RemainderBackward0" {
         a saves(): |g| g.clone(),
         b saves(a, b): |g| -g * floor_quotient_of(a, b)?,
     }
 
+    /// Remainder with the sign of the dividend, as in C.
+    fmod(a, b) -> y: "(input, other: Operand)", Same, ALL_FORMS,
+        via |c, dest| {
+            check_divisor("fmod", c.tensor(0), c.tensor(1))?;
+            fmod::run([c.tensor(0), c.tensor(1)], dest)
+        } =>
+    {
+        int: a.checked_rem(b).unwrap_or(0), float: a % b,
+    } "FmodBackward1" number "FmodBackward0" {
+        a saves(): |g| g.clone(),
+        b saves(a, b): |g| -g * div_trunc(a, b)?,
+    }
+
     /// `input` to the power `exponent`, elementwise with broadcasting.
     ///
-    /// Whole numbers to negative powers are an error.
+    /// A tensor of whole numbers to a negative number is an error; to a tensor of negative
+    /// powers it gives the whole part of the result.
     pow(a, b) -> y: "(input: Operand, exponent: Operand)", Same, ALL_FORMS,
         via |c, dest| power(c.tensor(0), c.tensor(1), dest) =>
     {
-        bool: a | !b,
-        int: a.wrapping_pow((b as i64).clamp(0, u32::MAX as i64) as u32),
-        float: a.powf(b),
-    } "PowBackward1" {
+        u8: a.wrapping_pow(b as u32),
+        signed: match (a, b < 0) {
+            (_, false) => a.wrapping_pow((b as i64).min(u32::MAX as i64) as u32),
+            (1, true) => 1,
+            (-1, true) => if b & 1 == 0 { 1 } else { -1 },
+            _ => 0,
+        },
+        float: math::pow(a, b),
+    } "PowBackward1" number "PowBackward2" {
         a saves(a, b): |g| pow_backward(g, a, b)?,
         b saves(a, b, y): |g| {
             // 0 to a positive power stays 0 when the power changes a little.
@@ -168,9 +188,8 @@ pointwise_rows! {
 
     /// `x` to a power that is a number.
     pow_number(x, s) -> y: "(input, exponent)", Same, INTERNAL => {
-        bool: x | !s,
         int: x.wrapping_pow((s as i64).clamp(0, u32::MAX as i64) as u32),
-        float: x.powf(s),
+        float: math::pow(x, s),
     } "PowBackward0" { x saves(x, s): |g| pow_backward(g, x, s)? }
 
     /// Larger value, elementwise; NaN wins. At ties each side gets half of the gradient.
@@ -193,6 +212,99 @@ pointwise_rows! {
     larger_backward(g, a, b) -> y: "(grad, a, b)", Same, INTERNAL => {
         float: if a == b { g * 0.5 } else if a < b { 0.0 } else { g },
     } "LargerBackward0" { g saves(a, b): |h| larger_backward(h, a, b)? }
+
+    /// Larger value, elementwise; a number wins over NaN. At ties `input` gets the gradient.
+    fmax(a, b) -> y: "(input, other)", Same, FUNCTION | METHOD | OUT => {
+        bool: a | b, int: a.max(b), float: if a >= b || b.is_nan() { a } else { b },
+    } "FmaxBackward0" {
+        a saves(a, b): |g| where_(&logical_or(&ge(a, b)?, &isnan(b)?)?, g, &number(0.0)?)?,
+        b saves(a, b): |g| where_(&logical_or(&ge(a, b)?, &isnan(b)?)?, &number(0.0)?, g)?,
+    }
+
+    /// Smaller value, elementwise; a number wins over NaN. At ties `input` gets the gradient.
+    fmin(a, b) -> y: "(input, other)", Same, FUNCTION | METHOD | OUT => {
+        bool: a & b, int: a.min(b), float: if a <= b || b.is_nan() { a } else { b },
+    } "FminBackward0" {
+        a saves(a, b): |g| where_(&logical_or(&le(a, b)?, &isnan(b)?)?, g, &number(0.0)?)?,
+        b saves(a, b): |g| where_(&logical_or(&le(a, b)?, &isnan(b)?)?, &number(0.0)?, g)?,
+    }
+
+    /// The angle of the point `(other, input)`, in `[-π, π]`.
+    atan2(a, b) -> y: "(input, other)", Float, ALL_FORMS, aka ["arctan2"] => {
+        float: {
+            let (p, q) = (a.abs(), b.abs());
+            // At the origin and at infinity the quotient is NaN; the angle is that of the corner.
+            let slope = if p == q { if p == 0.0 { 0.0 } else { 1.0 } } else { p / q };
+            let angle = math::atan(slope);
+            let half_turn = std::f64::consts::PI as T;
+            (if b.is_sign_negative() { half_turn - angle } else { angle }).copysign(a)
+        },
+    } "Atan2Backward0" {
+        a saves(a, b): |g| g * inverse_square(a, b)? * b,
+        b saves(a, b): |g| -g * inverse_square(a, b)? * a,
+    }
+
+    /// `√(input² + other²)` without overflow on the way.
+    hypot(a, b) -> y: "(input, other)", Same, ALL_FORMS => {
+        float: {
+            let (p, q) = (a.abs(), b.abs());
+            let (large, small) = if p > q { (p, q) } else { (q, p) };
+            let ratio = small / large;
+            let length = large * (1.0 + ratio * ratio).sqrt();
+            if p == T::INFINITY || q == T::INFINITY { T::INFINITY }
+                else if small == 0.0 { large } else { length }
+        },
+    } "HypotBackward0" {
+        a saves(a, y): |g| g * (a / y),
+        b saves(b, y): |g| g * (b / y),
+    }
+
+    /// `ln(eᵃ + eᵇ)` without overflow on the way.
+    logaddexp(a, b) -> y: "(input, other)", Same, FUNCTION | METHOD | OUT => {
+        float: {
+            let larger = if a > b { a } else { b };
+            let tail = math::log1p(math::exp(-(a - b).abs()));
+            // Equal operands may be infinite, and then their difference is NaN.
+            if a == b { a + std::f64::consts::LN_2 as T } else { larger + tail }
+        },
+    } "LogaddexpBackward0" {
+        a saves(a, b): |g| g * sigmoid(&(a - b))?,
+        b saves(a, b): |g| g * sigmoid(&(b - a))?,
+    }
+
+    /// `input · ln(other)`, and 0 where `input` is 0.
+    xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS => {
+        float: if b.is_nan() { b } else if a == 0.0 { 0.0 } else { a * math::ln(b) },
+    } "XlogyBackward0" {
+        a saves(a, b): |g| {
+            let flat = logical_and(&eq(a, &number(0.0)?)?, &le(b, &number(0.0)?)?)?;
+            where_(&flat, &number(0.0)?, &xlogy(g, b)?)?
+        },
+        b saves(a, b): |g| g * (a / b),
+    }
+
+    /// The magnitude of `input` with the sign of `other`.
+    copysign(a, b) -> y: "(input, other: Operand)", Float, ALL_FORMS => {
+        float: a.copysign(b),
+    } "CopysignBackward0" number "CopysignBackward1" {
+        a saves(a, b): |g| where_(&eq(a, &number(0.0)?)?, &number(0.0)?, &(g * (copysign(a, b)? / a)))?,
+        b saves(): |g| None::<Tensor>,
+    }
+
+    /// Heaviside's step: 0 for negative `input`, 1 for positive, `values` at 0.
+    heaviside(a, b) -> y: "(input, values)", Same, ALL_FORMS | NONDIFF,
+        via |c, dest| {
+            if c.tensor(0).dtype() != c.tensor(1).dtype() {
+                bail!(DType, "", "heaviside is not yet implemented for tensors with different \
+                                  dtypes.");
+            }
+            heaviside::run([c.tensor(0), c.tensor(1)], dest)
+        } =>
+    {
+        bool: a | b,
+        int: if a == 0 { b } else { (a > 0 as T) as T },
+        float: if a == 0.0 { b } else { (a > 0.0) as u8 as T },
+    }
 
     /// `input` where `condition` holds, else `other`, with broadcasting.
     where_(c: bool, a, b) -> y: "(condition, input: Operand, other: Operand)", Same, INTERNAL => {
@@ -225,7 +337,7 @@ pointwise_rows! {
             let raised = if x < lo || lo.is_nan() { lo } else { x };
             if raised > hi || hi.is_nan() { hi } else { raised }
         },
-    } "ClampBackward1" {
+    } "ClampBackward0" number "ClampBackward1" {
         x saves(x, lo, hi): |g| clamp_backward(g, x, lo, hi)?,
         lo saves(x, lo, hi): |g| {
             let low = logical_and(&lt(x, lo)?, &lt(lo, hi)?)?;
@@ -244,8 +356,44 @@ pointwise_rows! {
     } "ClampBackwardBackward0" { g saves(x, lo, hi): |h| clamp_backward(h, x, lo, hi)? }
 }
 
-fn number(x: f64) -> Result<Tensor> {
+pub(crate) fn number(x: f64) -> Result<Tensor> {
     Tensor::wrapped(Scalar::Float(x))
+}
+
+fn has_bool(a: &Tensor, b: &Tensor) -> bool {
+    a.dtype() == DType::Bool || b.dtype() == DType::Bool
+}
+
+/// `a - alpha · b`.
+pub(crate) fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Result<Tensor> {
+    if a.dtype() == DType::Bool && b.dtype() == DType::Bool {
+        bail!(
+            DType,
+            "",
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or \
+             `logical_xor()` operator instead."
+        );
+    }
+    if has_bool(a, b) {
+        bail!(
+            DType,
+            "",
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying \
+             to invert a mask, use the `~` or `logical_not()` operator instead."
+        );
+    }
+    match alpha {
+        Scalar::Int(1) => sub::run([a, b], dest),
+        alpha => sub_scaled::run([a, b, &scaled("sub", a, b, alpha)?], dest),
+    }
+}
+
+/// Refuses operands of two types where PyTorch does.
+pub(crate) fn check_same_dtype(a: &Tensor, b: &Tensor, what: &str) -> Result<()> {
+    if a.dtype() == b.dtype() || b.is_wrapped_number() {
+        return Ok(());
+    }
+    bail!(DType, "", "expected dtype {} for `{what}` but got dtype {}", a.dtype(), b.dtype())
 }
 
 /// The factor of `add` and `sub` as an operand, refused where it would lose its fraction.
@@ -300,6 +448,12 @@ fn floor_quotient(a: f64, b: f64) -> f64 {
     if q - floored > 0.5 { floored + 1.0 } else { floored }
 }
 
+/// `1 / (a² + b²)`, and 0 at the origin.
+fn inverse_square(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let square = a * a + b * b;
+    where_(&eq(&square, &number(0.0)?)?, &number(0.0)?, &reciprocal(&square)?)
+}
+
 fn floor_quotient_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     floor_divide(a, b)
 }
@@ -318,16 +472,14 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
-    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-    if whole
-        && super::reduce::any(&super::compare::lt(exponent, &Tensor::wrapped(Scalar::Int(0))?)?)?
-    {
-        bail!(Value, "", "Integers to negative integer powers are not allowed.");
-    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
+        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+        if whole && exponent.item()?.to_i64() < 0 {
+            bail!(Value, "", "Integers to negative integer powers are not allowed.");
+        }
         let two = exponent.item()?.to_f64() == 2.0;
-        let keeps_type = x.dtype().is_floating()
-            || exponent.dtype().is_integral() && x.dtype() != crate::DType::Bool;
+        let keeps_type =
+            x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;
         if two && keeps_type {
             return super::unary::square::run([x], dest);
         }
@@ -346,4 +498,26 @@ pub fn clamp(x: &Tensor, lo: Option<&Tensor>, hi: Option<&Tensor>, dest: Dest) -
             bail!(Value, "", "torch.clamp: At least one of 'min' or 'max' must not be None")
         }
     }
+}
+
+/// The operator `a - b`.
+pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    subtract(a, b, Scalar::Int(1), Dest::New)
+}
+
+/// The operator `a // b`.
+pub fn floor_quotients(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("floor_divide", a, b)?;
+    floor_divide(a, b)
+}
+
+/// The operator `a % b`.
+pub fn remainders(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    check_divisor("remainder", a, b)?;
+    remainder(a, b)
+}
+
+/// The operator `a ** b`.
+pub fn powers(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    power(a, b, Dest::New)
 }

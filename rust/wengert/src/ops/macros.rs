@@ -12,10 +12,10 @@
 //! ```
 //!
 //! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
-//! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names,
-//! and `named "nn.functional.tanh"` behind the arrow a name that is not the function's. The gradient of an input sees what its clause `saves`, and nothing else:
-//! a rule that uses something it did not save does not compile. Only what the inputs that require
-//! grad need is kept.
+//! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names. The
+//! gradient of an input sees what its clause `saves`, and nothing else: a rule that uses something it
+//! did not save does not compile. Only what the inputs that require grad need is kept. Where PyTorch's node has another name if an operand is a Python number,
+//! `number "NAME"` follows the usual one.
 
 /// A gradient that a clause may give.
 pub trait IntoGradient {
@@ -40,10 +40,10 @@ impl IntoGradient for Option<crate::Tensor> {
 macro_rules! pointwise_rows {
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)? $(named $public:literal)?:
+        $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
         $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
-        } $($node:literal {
+        } $($node:literal $(number $number_node:literal)? {
             $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
         })?
     )+) => {
@@ -92,10 +92,10 @@ macro_rules! pointwise_rows {
                                     }
                                 )*
                             } )+
-                            struct Rule;
-                            impl Op for Rule {
+                            struct Rule<const NUMBER: bool>;
+                            impl<const NUMBER: bool> Op for Rule<NUMBER> {
                                 fn name(&self) -> &'static str {
-                                    $node
+                                    [$node, $($number_node)?][NUMBER as usize]
                                 }
                                 #[allow(unused_variables)]
                                 fn backward(
@@ -114,7 +114,9 @@ macro_rules! pointwise_rows {
                                     Ok(out)
                                 }
                             }
-                            record::record(&$y, &inputs, &saves, Box::new(Rule))?;
+                            let rule: Box<dyn Op> =
+                                $crate::pointwise_rows!(@rule inputs $($number_node)?);
+                            record::record(&$y, &inputs, &saves, rule)?;
                         }
                     )?
                     Ok($y)
@@ -125,7 +127,7 @@ macro_rules! pointwise_rows {
         /// This family's rows.
         pub const ROWS: &[$crate::ops::Row] = &[$(
             $crate::ops::Row {
-                name: $crate::pointwise_rows!(@name $name $($public)?),
+                name: stringify!($name),
                 aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
@@ -135,14 +137,20 @@ macro_rules! pointwise_rows {
         ),+];
     };
 
+    (@rule $inputs:ident) => { Box::new(Rule::<false>) };
+    (@rule $inputs:ident $number_node:literal) => {
+        if $inputs.iter().any(|t| t.is_wrapped_number()) {
+            Box::new(Rule::<true>)
+        } else {
+            Box::new(Rule::<false>)
+        }
+    };
     (@kernel [$($args:tt)+] [] $($rest:tt)+) => {
         $crate::pointwise! { pub static KERNEL: ($($args)+) -> same { $($rest)+ } }
     };
     (@kernel [$($args:tt)+] [bool] $($rest:tt)+) => {
         $crate::pointwise! { pub static KERNEL: ($($args)+) -> bool { $($rest)+ } }
     };
-    (@name $name:ident) => { stringify!($name) };
-    (@name $name:ident $public:literal) => { $public };
     (@count $a:ident) => { 1 };
     (@count $a:ident $b:ident) => { 2 };
     (@count $a:ident $b:ident $c:ident) => { 3 };

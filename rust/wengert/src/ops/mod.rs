@@ -16,22 +16,39 @@ pub mod algebra;
 pub mod args;
 pub mod binary;
 pub mod cast;
+pub mod close;
 pub mod compare;
 pub mod composed;
+pub mod create;
+pub mod extrema;
 pub mod fused;
+pub mod index;
+pub mod join;
 pub mod macros;
 pub mod matmul;
+pub mod moments;
+pub mod norm;
+pub mod places;
 pub mod pointwise;
 pub(crate) mod product;
+pub mod random;
 pub mod reduce;
+pub mod scan;
+pub mod select;
+pub mod ternary;
+pub mod triangle;
 pub mod unary;
 pub mod view;
 
 use crate::layout::ShapeText;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 pub use args::{Args, Param, ParamKind, Signature, Value};
 pub use binary::{add, div, mul, sub};
+pub use create::zeros_like;
 pub use pointwise::Dest;
 
 /// What a call gives back.
@@ -123,6 +140,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row whose operation makes its result.
+    pub(crate) const fn make(
+        name: &'static str,
+        signatures: &'static [&'static str],
+        tags: u32,
+        doc: &'static [&'static str],
+        call: fn(&Args) -> Result<Output>,
+    ) -> Row {
+        Row { name, aliases: &[], signatures, doc, tags, call: Call::Make(call) }
+    }
+
     /// Whether the row has all of the given [`tags`].
     pub fn has(&self, tags: u32) -> bool {
         self.tags & tags == tags
@@ -208,11 +236,6 @@ impl Row {
     }
 }
 
-/// Zeros like another tensor.
-pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
-    Tensor::zeros(x.shape(), x.dtype())
-}
-
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     binary::add::run([target, source], Dest::Into(target))?;
@@ -220,23 +243,44 @@ pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
     Ok(())
 }
 
+pub use pointwise::check_storable;
+
+/// The row of a name.
+pub fn find(name: &str) -> Option<&'static Row> {
+    static INDEX: OnceLock<HashMap<&'static str, &'static Row>> = OnceLock::new();
+    INDEX.get_or_init(|| table().map(|row| (row.name, row)).collect()).get(name).copied()
+}
+
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
     let families: &[&'static [Row]] = &[
-        unary::ROWS,
-        binary::ROWS,
-        compare::ROWS,
-        reduce::ROWS,
-        view::ROWS,
-        cast::ROWS,
-        matmul::ROWS,
         activation::ROWS,
-        fused::linear::ROWS,
-        fused::softmax::ROWS,
-        fused::cross_entropy::ROWS,
-        fused::loss::ROWS,
-        fused::loss::FUNCTIONS,
+        activation::FUNCTIONS,
+        binary::ROWS,
+        cast::ROWS,
+        close::ROWS,
+        compare::ROWS,
         composed::ROWS,
+        create::ROWS,
+        extrema::ROWS,
+        fused::cross_entropy::ROWS,
+        fused::linear::ROWS,
+        fused::loss::FUNCTIONS,
+        fused::loss::ROWS,
+        fused::softmax::ROWS,
+        index::ROWS,
+        join::ROWS,
+        matmul::ROWS,
+        moments::ROWS,
+        norm::ROWS,
+        random::ROWS,
+        reduce::ROWS,
+        scan::ROWS,
+        select::ROWS,
+        ternary::ROWS,
+        triangle::ROWS,
+        unary::ROWS,
+        view::ROWS,
     ];
     families.to_vec().into_iter().flatten()
 }

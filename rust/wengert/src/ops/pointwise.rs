@@ -76,7 +76,7 @@ fn common_shape(name: &'static str, inputs: &[&Tensor]) -> Result<Option<Dims>> 
 }
 
 /// Refuses a result that PyTorch would not store: a float into an integer tensor, for one.
-pub(crate) fn check_storable(result: DType, target: DType) -> Result<()> {
+pub fn check_storable(result: DType, target: DType) -> Result<()> {
     if result.can_cast(target) {
         return Ok(());
     }
@@ -118,7 +118,7 @@ fn result_layout(
 }
 
 /// The strides of a gapless tensor with its axes in the order of the given layout's.
-fn dense_permutation(layout: &Layout) -> Option<Strides> {
+pub(crate) fn dense_permutation(layout: &Layout) -> Option<Strides> {
     let (shape, strides) = (layout.shape(), layout.strides());
     if strides.iter().zip(shape).any(|(&s, &n)| s <= 0 && n > 1) {
         return None;

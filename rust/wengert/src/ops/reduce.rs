@@ -1,7 +1,12 @@
-//! Reductions: sums, products, extrema, truth.
+//! Reductions that add, multiply, count and ask: `sum`, `mean`, `prod`, `any`, `all` and kin.
+//!
+//! The frame here (which axes, which shape, how a gradient is spread out again) also serves the
+//! other reductions: [`extrema`](super::extrema), [`moments`](super::moments) and
+//! [`norm`](super::norm).
 
 use super::tags::*;
-use super::{Call, Row, view};
+use super::view::{Take, embed, index_view};
+use super::{Call, Row, binary, cast, compare, unary, view};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -10,59 +15,93 @@ use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
 use smallvec::{SmallVec, smallvec};
 
-type Mask = SmallVec<[bool; 8]>;
+pub(crate) type Mask = SmallVec<[bool; 8]>;
 
 /// Which axes to reduce: those named, or all if none are.
 pub(crate) fn axes(x: &Tensor, dims: Option<&[i64]>) -> Result<Mask> {
     let dims = dims.unwrap_or_default();
     let mut mask: Mask = smallvec![dims.is_empty(); x.ndim()];
+    let mut scalar_seen = false;
     for &d in dims {
         let d = wrap_dim(d, x.ndim())?;
-        if let Some(flag) = mask.get_mut(d) {
-            if *flag {
-                bail!(Shape, "", "dim {d} appears multiple times in the list of dims");
-            }
-            *flag = true;
+        // A number has no axes, but takes the names 0 and -1 for one, once.
+        let flag = mask.get_mut(d).unwrap_or(&mut scalar_seen);
+        if *flag {
+            bail!(Shape, "", "dim {d} appears multiple times in the list of dims");
         }
+        *flag = true;
     }
     Ok(mask)
 }
 
-/// The shape with reduced axes of length 1, and the shape the user gets.
-fn result_shapes(x: &Tensor, mask: &[bool], keepdim: bool) -> (Dims, Dims) {
-    let kept: Dims = x.shape().iter().zip(mask).map(|(&s, &r)| if r { 1 } else { s }).collect();
-    let user = if keepdim {
-        kept.clone()
-    } else {
-        x.shape().iter().zip(mask).filter(|(_, r)| !**r).map(|(&s, _)| s).collect()
-    };
-    (kept, user)
+/// How many elements go into one result.
+pub(crate) fn count(x: &Tensor, mask: &[bool]) -> usize {
+    x.shape().iter().zip(mask).filter(|(_, r)| **r).map(|(&s, _)| s).product()
 }
 
-/// Runs a reduction kernel.
-#[allow(unsafe_code)]
-fn run(
+/// The shape with reduced axes of length 1.
+pub(crate) fn kept_shape(shape: &[usize], mask: &[bool]) -> Dims {
+    shape.iter().zip(mask).map(|(&s, &r)| if r { 1 } else { s }).collect()
+}
+
+/// The shape the user gets.
+fn user_shape(x: &Tensor, mask: &[bool], keepdim: bool) -> Dims {
+    if keepdim {
+        return kept_shape(x.shape(), mask);
+    }
+    x.shape().iter().zip(mask).filter(|(_, r)| !**r).map(|(&s, _)| s).collect()
+}
+
+/// A new tensor for the results of a reduction, and its strides for the axes of `x`.
+pub(crate) fn result(
     op: &'static str,
-    kind: Reduction,
     x: &Tensor,
     mask: &[bool],
     keepdim: bool,
-    compute: DType,
-    result: DType,
-) -> Result<Tensor> {
-    let (kept, user) = result_shapes(x, mask, keepdim);
-    let out = Tensor::uninitialised(op, &user, result)?;
-    let mut strides: Strides = crate::layout::contiguous_strides(&kept);
+    dtype: DType,
+) -> Result<(Tensor, Strides)> {
+    let out = Tensor::uninitialised(op, &user_shape(x, mask, keepdim), dtype)?;
+    let mut strides = crate::layout::contiguous_strides(&kept_shape(x.shape(), mask));
     for (s, &r) in strides.iter_mut().zip(mask) {
         if r {
             *s = 0;
         }
     }
-    let output = Operand { ptr: out.data_ptr(), dtype: result, strides: &strides };
+    Ok((out, strides))
+}
+
+/// Runs a reduction kernel; nothing is recorded.
+#[allow(unsafe_code)]
+pub(crate) fn run(
+    op: &'static str,
+    kind: Reduction,
+    x: &Tensor,
+    mask: &[bool],
+    keepdim: bool,
+    dtype: DType,
+) -> Result<Tensor> {
+    let compute = match kind {
+        Reduction::Any | Reduction::All => DType::Bool,
+        Reduction::Sum | Reduction::Prod if dtype.is_integral() => DType::Int64,
+        Reduction::Sum | Reduction::Prod => dtype.compute(),
+        _ => x.dtype().compute(),
+    };
+    let (out, strides) = result(op, x, mask, keepdim, dtype)?;
+    let output = Operand { ptr: out.data_ptr(), dtype, strides: &strides };
     // SAFETY: `x`'s layout lies inside its storage; `output` has one element for each index of the
     // kept axes, in new memory.
     unsafe { reduce::reduce(kind, compute, x.shape(), x.operand(), mask, output) };
     Ok(out)
+}
+
+/// A reduced tensor with its reduced axes back, as axes of length 1.
+pub(crate) fn with_axes(
+    t: &Tensor,
+    shape: &[usize],
+    mask: &[bool],
+    keepdim: bool,
+) -> Result<Tensor> {
+    if keepdim { Ok(t.clone()) } else { view::reshape_to(t, &kept_shape(shape, mask)) }
 }
 
 /// A reduced gradient spread over the input's shape again.
@@ -72,9 +111,7 @@ pub(crate) fn unreduce(
     mask: &[bool],
     keepdim: bool,
 ) -> Result<Tensor> {
-    let kept: Dims = shape.iter().zip(mask).map(|(&s, &r)| if r { 1 } else { s }).collect();
-    let g = if keepdim { g.clone() } else { view::reshape_to(g, &kept)? };
-    view::expand_to(&g, shape)
+    view::expand_to(&with_axes(g, shape, mask, keepdim)?, shape)
 }
 
 struct SumRule {
@@ -100,6 +137,11 @@ impl Op for SumRule {
     }
 }
 
+/// The type of a sum or product: whole numbers and truth values are added in int64.
+fn total_dtype(x: &Tensor, dtype: Option<DType>) -> DType {
+    dtype.unwrap_or(if x.dtype().is_integral() { DType::Int64 } else { x.dtype() })
+}
+
 /// Sum over axes (all if none are named).
 pub fn sum(
     x: &Tensor,
@@ -118,9 +160,9 @@ fn sum_axes(
     dtype: Option<DType>,
     all: bool,
 ) -> Result<Tensor> {
-    let result = dtype.unwrap_or(if x.dtype().is_integral() { DType::Int64 } else { x.dtype() });
-    let y = run("sum", Reduction::Sum, x, &mask, keepdim, result.compute(), result)?;
-    if result.is_floating() && record::recording(&[x]) {
+    let dtype = total_dtype(x, dtype);
+    let y = run("sum", Reduction::Sum, x, &mask, keepdim, dtype)?;
+    if dtype.is_floating() && record::recording(&[x]) {
         let name = if all { "SumBackward0" } else { "SumBackward1" };
         let shape = SmallVec::from_slice(x.shape());
         let rule = SumRule { name, shape, mask, keepdim, scale: None };
@@ -148,15 +190,10 @@ pub fn mean(
         );
     }
     let mask = axes(x, dims)?;
-    let count: usize = x.shape().iter().zip(&mask).filter(|(_, r)| **r).map(|(&s, _)| s).product();
-    let _off = crate::graph::GradMode::new(false);
-    let total = run("mean", Reduction::Sum, x, &mask, keepdim, result.compute(), result.compute())?;
-    super::binary::div::run(
-        [&total, &Tensor::wrapped((count as f64).into())?],
-        super::Dest::Into(&total),
-    )?;
-    let y = super::cast::to_dtype(&total, result)?;
-    drop(_off);
+    let count = count(x, &mask);
+    let total = run("mean", Reduction::Sum, x, &mask, keepdim, result.compute())?;
+    binary::div::run([&total, &binary::number(count as f64)?], super::Dest::Into(&total))?;
+    let y = cast::to_dtype(&total, result)?;
     if record::recording(&[x]) {
         let name = if dims.is_none() { "MeanBackward0" } else { "MeanBackward1" };
         let shape = SmallVec::from_slice(x.shape());
@@ -164,6 +201,153 @@ pub fn mean(
         record::record(&y, &[x], &[], Box::new(rule))?;
     }
     Ok(y)
+}
+
+/// Sum over axes (all if none are named), NaN counted as 0.
+pub fn nansum(
+    x: &Tensor,
+    dims: Option<&[i64]>,
+    keepdim: bool,
+    dtype: Option<DType>,
+) -> Result<Tensor> {
+    struct Rule(Mask, bool);
+    impl Op for Rule {
+        fn name(&self) -> &'static str {
+            "NansumBackward0"
+        }
+        fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+            let x = ctx.saved(0);
+            let g = with_axes(g, x.shape(), &self.0, self.1)?;
+            let zero = binary::number(0.0)?;
+            Ok(smallvec![Some(binary::where_(&unary::isnan(x)?, &zero, &g)?)])
+        }
+    }
+    if !x.dtype().is_floating() {
+        return sum(x, dims, keepdim, dtype);
+    }
+    let mask = axes(x, dims)?;
+    let zero = binary::number(0.0)?;
+    let clean = binary::where_(&unary::isnan(x)?, &zero, &x.detach())?;
+    let y = run("nansum", Reduction::Sum, &clean, &mask, keepdim, dtype.unwrap_or(x.dtype()))?;
+    if y.dtype().is_floating() && record::recording(&[x]) {
+        record::record(&y, &[x], &[(0, x)], Box::new(Rule(mask, keepdim)))?;
+    }
+    Ok(y)
+}
+
+/// The number of elements that are not zero, over axes (all if none are named).
+pub fn count_nonzero(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
+    let nonzero = compare::ne(&x.detach(), &binary::number(0.0)?)?;
+    sum(&nonzero, dims, false, None)
+}
+
+/// Product over one axis, or over all.
+pub fn prod(x: &Tensor, dim: Option<i64>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
+    let dims = dim.as_ref().map(std::slice::from_ref);
+    let mask = axes(x, dims)?;
+    let dtype = total_dtype(x, dtype);
+    let y = run("prod", Reduction::Prod, x, &mask, keepdim, dtype)?;
+    if dtype.is_floating() && record::recording(&[x]) {
+        let rule = ProdRule { mask, keepdim, all: dim.is_none() };
+        record::record(&y, &[x], &[(0, x), (1, &y)], Box::new(rule))?;
+    }
+    Ok(y)
+}
+
+struct ProdRule {
+    mask: Mask,
+    keepdim: bool,
+    all: bool,
+}
+
+impl Op for ProdRule {
+    fn name(&self) -> &'static str {
+        if self.all { "ProdBackward0" } else { "ProdBackward1" }
+    }
+
+    /// `g · y / x`. Where a product is zero, by a zero factor or by underflow, the product of the
+    /// others is built without division instead.
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+        let (x, y) = (ctx.saved(0), ctx.saved(1));
+        let shape = x.shape();
+        let g = with_axes(g, shape, &self.mask, self.keepdim)?;
+        if !any(&unary::logical_not(y)?)? {
+            let y = with_axes(y, shape, &self.mask, self.keepdim)?;
+            return Ok(smallvec![Some(g * y / x)]);
+        }
+        let gradient = match self.mask.iter().position(|&r| r) {
+            None => g,
+            Some(dim) if !self.all => product_of_others(&g, x, dim)?,
+            Some(_) => {
+                let flat = view::reshape_to(x, &[x.numel()])?;
+                let others = product_of_others(&view::reshape_to(&g, &[1])?, &flat, 0)?;
+                view::reshape_to(&others, shape)?
+            }
+        };
+        Ok(smallvec![Some(gradient)])
+    }
+}
+
+/// A part of an axis, and the whole of the others.
+pub(crate) fn part(shape: &[usize], dim: usize, start: usize, len: usize) -> SmallVec<[Take; 5]> {
+    let mut takes: SmallVec<[Take; 5]> = shape.iter().map(|&s| Take::all(s)).collect();
+    takes[dim] = Take::Range { start, step: 1, len };
+    takes
+}
+
+/// `t` followed by `value`s up to `length` along `dim`, after `start` of them.
+pub(crate) fn pad(
+    t: &Tensor,
+    dim: usize,
+    start: usize,
+    length: usize,
+    value: f64,
+) -> Result<Tensor> {
+    let mut shape: Dims = SmallVec::from_slice(t.shape());
+    let takes = {
+        let n = shape[dim];
+        shape[dim] = length;
+        part(&shape, dim, start, n)
+    };
+    let whole = embed(t, &shape, &takes)?;
+    if value == 0.0 {
+        return Ok(whole);
+    }
+    let border = view::erase(&Tensor::full(&shape, value, t.dtype())?, &takes)?;
+    binary::add(&whole, &border)
+}
+
+/// `g` times the product of all elements along `dim` but the one at each place.
+///
+/// Products of pairs, then of pairs of pairs, up a tree; then down again, where each half gets
+/// what came from above times the other half. Nothing is divided, so zeros need no care, and all
+/// is differentiable any number of times.
+fn product_of_others(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
+    let n = x.shape()[dim];
+    let halves = |t: &Tensor| -> Result<(Tensor, Tensor)> {
+        let h = t.shape()[dim] / 2;
+        let half = |start| index_view("SliceBackward0", t, &part(t.shape(), dim, start, h));
+        Ok((half(0)?, half(h)?))
+    };
+    let mut levels = vec![pad(x, dim, 0, n.next_power_of_two(), 1.0)?];
+    while let Some(last) = levels.last()
+        && last.shape()[dim] > 1
+    {
+        let (a, b) = halves(last)?;
+        levels.push(binary::mul(&a, &b)?);
+    }
+    levels.pop();
+    let mut others = g.clone();
+    for level in levels.iter().rev() {
+        let (a, b) = halves(level)?;
+        let (h, size) = (a.shape()[dim], level.shape()[dim]);
+        let low = pad(&binary::mul(&others, &b)?, dim, 0, size, 0.0)?;
+        let high = pad(&binary::mul(&others, &a)?, dim, h, size, 0.0)?;
+        others = binary::add(&low, &high)?;
+    }
+    index_view("SliceBackward0", &others, &part(others.shape(), dim, 0, n))
 }
 
 /// Whether a tensor of `shape` broadcasts to `target`.
@@ -185,10 +369,29 @@ pub fn sum_to_size(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Whether any element is non-zero.
-pub(crate) fn any(x: &Tensor) -> Result<bool> {
-    let mask: Mask = smallvec![true; x.ndim()];
-    let y = run("any", Reduction::Any, x, &mask, false, x.dtype().compute(), DType::Bool)?;
-    Ok(y.item()?.to_bool())
+pub fn any(x: &Tensor) -> Result<bool> {
+    truth("any", Reduction::Any, x, None, false)?.item().map(|v| v.to_bool())
+}
+
+/// Whether no element is zero.
+pub fn all(x: &Tensor) -> Result<bool> {
+    truth("all", Reduction::All, x, None, false)?.item().map(|v| v.to_bool())
+}
+
+/// `any` and `all`. An empty list of axes, unlike none, reduces nothing; uint8 stays uint8.
+fn truth(
+    op: &'static str,
+    kind: Reduction,
+    x: &Tensor,
+    dims: Option<&[i64]>,
+    keepdim: bool,
+) -> Result<Tensor> {
+    let mask = match dims {
+        Some([]) => smallvec![false; x.ndim()],
+        _ => axes(x, dims)?,
+    };
+    let dtype = if x.dtype() == DType::UInt8 { DType::UInt8 } else { DType::Bool };
+    run(op, kind, x, &mask, keepdim, dtype)
 }
 
 const DIM_ROW: &str = "(input, dim: int[]? = None, keepdim: bool = False, *, dtype: dtype? = None)";
@@ -206,6 +409,16 @@ pub const ROWS: &[Row] = &[
         ),
     },
     Row {
+        name: "nansum",
+        aliases: &[],
+        signatures: &[DIM_ROW],
+        doc: &[" Sum over the given axes, or over all, NaN counted as 0."],
+        tags: FUNCTION | METHOD | OUT,
+        call: Call::Make(|c| {
+            Ok(nansum(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
+        }),
+    },
+    Row {
         name: "mean",
         aliases: &[],
         signatures: &[DIM_ROW],
@@ -214,5 +427,49 @@ pub const ROWS: &[Row] = &[
         call: Call::Make(|c| {
             Ok(mean(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
         }),
+    },
+    Row {
+        name: "prod",
+        aliases: &[],
+        signatures: &[
+            "(input, *, dtype: dtype? = None)",
+            "(input, dim: int, keepdim: bool = False, *, dtype: dtype? = None)",
+        ],
+        doc: &[" Product over one axis, or over all. Whole numbers are multiplied in int64."],
+        tags: FUNCTION | METHOD | OUT,
+        call: Call::Make(|c| match c.overload {
+            0 => Ok(prod(c.tensor(0), None, false, c.opt_dtype(1))?.into()),
+            _ => Ok(prod(c.tensor(0), Some(c.int(1)), c.bool(2), c.opt_dtype(3))?.into()),
+        }),
+    },
+    Row {
+        name: "any",
+        aliases: &[],
+        signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
+        doc: &[" Whether any element along the given axes, or at all, is not zero."],
+        tags: FUNCTION | METHOD | OUT | NONDIFF,
+        call: Call::Make(|c| {
+            let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
+            Ok(truth("any", Reduction::Any, c.tensor(0), dims, keepdim)?.into())
+        }),
+    },
+    Row {
+        name: "all",
+        aliases: &[],
+        signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
+        doc: &[" Whether no element along the given axes, or at all, is zero."],
+        tags: FUNCTION | METHOD | OUT | NONDIFF,
+        call: Call::Make(|c| {
+            let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
+            Ok(truth("all", Reduction::All, c.tensor(0), dims, keepdim)?.into())
+        }),
+    },
+    Row {
+        name: "count_nonzero",
+        aliases: &[],
+        signatures: &["(input, dim: int[]? = None)"],
+        doc: &[" The number of elements along the given axes, or in all, that are not zero."],
+        tags: FUNCTION | METHOD | NONDIFF,
+        call: Call::Make(|c| Ok(count_nonzero(c.tensor(0), c.opt_ints(1))?.into())),
     },
 ];

@@ -717,14 +717,17 @@ pub const ROWS: &[Row] = &[
     ),
     row!(
         "unbind",
-        ["(input, dim: int = 0)"],
+        ["(input, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " All slices along an axis, which is dropped.",
         |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
     ),
     row!(
         "split",
-        ["(input, split_size: int, dim: int = 0)", "(input, split_size: int[], dim: int = 0)"],
+        [
+            "(input, split_size: int, dim: int = 0) -> Tensor[]",
+            "(input, split_size: int[], dim: int = 0) -> Tensor[]"
+        ],
         VIEWS,
         " Pieces of the given length or lengths along an axis.",
         |c| if c.overload == 0 {
@@ -735,7 +738,7 @@ pub const ROWS: &[Row] = &[
     ),
     row!(
         "chunk",
-        ["(input, chunks: int, dim: int = 0)"],
+        ["(input, chunks: int, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " At most so many pieces of equal length along an axis.",
         |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())

@@ -24,7 +24,7 @@ const STRIPS: usize = 12;
 /// Elements of B that are read where they lie: they stay in the first levels of the cache.
 const SMALL_B: usize = 32 << 10;
 /// Columns of B from which packing A pays.
-const MANY_COLS: usize = 256;
+const MANY_COLS: usize = 1024;
 /// Length of `k` up to which C, not the multiplications, takes the time.
 const SHALLOW: usize = 4;
 /// Multiplications of a task that is worth sending to another thread.
@@ -45,7 +45,7 @@ pub unsafe fn multiply<T: Float>(p: &Problem<T>, kernels: &'static Kernels<T>, p
         return unsafe { row_by_row(p, kernels, parallel) };
     }
     let threads = if parallel { threads::num_threads() } else { 1 };
-    let in_place = p.b_strides[1] == 1 && (p.m <= 4 * kernels.rows() || p.k * p.n <= SMALL_B);
+    let in_place = p.b_strides[1] == 1 && (p.m <= 10 * kernels.rows() || p.k * p.n <= SMALL_B);
     for col in (0..p.n).step_by(WIDTH) {
         let cols = WIDTH.min(p.n - col);
         for start in (0..p.k).step_by(DEPTH) {

@@ -241,6 +241,7 @@ macro_rules! kernels {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use kernels;
 
 /// Four numbers, which the compiler maps to whatever vectors there are.
@@ -313,7 +314,10 @@ macro_rules! float {
                 #[cfg(target_arch = "x86_64")]
                 return super::x86::$t();
                 #[cfg(not(target_arch = "x86_64"))]
-                return &[&$portable::KERNELS];
+                {
+                    static ALL: [&Kernels<$t>; 1] = [&$portable::KERNELS];
+                    &ALL
+                }
             }
             #[inline(always)]
             fn from_f64(x: f64) -> $t {

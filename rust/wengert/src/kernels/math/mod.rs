@@ -24,6 +24,26 @@
 //! correction. [`double`] holds those few exact sums. Coefficients come from
 //! `tests/golden/make_math_coefficients.py`.
 //!
+//! Largest error in ULP, `f32` over all 2^32 arguments, `f64` on the golden values of
+//! `tests/golden/math_f64.txt` (a few hundred hard and random arguments a function, so a lower
+//! bound), as printed by `examples/ulp.rs`:
+//!
+//! | | f32 | f64 | | f32 | f64 | | f32 | f64 |
+//! |---|---|---|---|---|---|---|---|---|
+//! | `exp` | 0.844 | 0.700 | `ln` | 0.794 | 0.500 | `sin` | 0.500 | 0.543 |
+//! | `exp2` | 0.842 | 0.720 | `log1p` | 0.841 | 0.608 | `cos` | 0.500 | 0.535 |
+//! | `expm1` | 0.890 | 0.552 | `log2` | 0.818 | 0.511 | `tan` | 0.500 | 0.621 |
+//! | `tanh` | 0.761 | 0.606 | `log10` | 0.723 | 0.562 | `atan` | 0.906 | 0.503 |
+//! | `sinh` | 0.769 | 0.566 | `softplus` | 0.994 | 0.614 | `erf` | 0.532 | 0.786 |
+//! | `cosh` | 0.879 | 0.683 | `logsigmoid` | 0.994 | 0.507 | `erfc` | 0.511 | 1.088 |
+//! | `sigmoid` | 0.873 | 0.614 | `rsqrt` | 0.500 | 0.500 | `pow` | 0.501 * | 0.686 |
+//!
+//! \* on a lattice of bases and exponents.
+//!
+//! Angles are the one case where two formulas differ much in cost. [`sin`], [`cos`] and [`tan`]
+//! hold everywhere; [`sin_moderate`] and its kin give the same bits several times as fast below
+//! 2^30, and [`sin_row`] and its kin choose a block at a time.
+//!
 //! Special values follow IEEE 754 and C99 Annex F: signed zeros, infinities, NaN for arguments
 //! outside the domain, gradual underflow, overflow to infinity at the correct argument.
 

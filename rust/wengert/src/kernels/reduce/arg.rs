@@ -5,6 +5,8 @@
 //! slow one that carries positions along. Across columns the position is carried, in a lane of
 //! the element's width, because there a lane is a column and needs no search.
 
+#![allow(clippy::needless_range_loop)] // As in `rows`: loops count.
+
 use super::{Method, Routine};
 use crate::dtype::{DType, Element};
 use std::marker::PhantomData;
@@ -23,6 +25,9 @@ trait Order {
     /// As wide as the element or nearly, so that positions and elements share lanes.
     type Index: Copy;
     const WORST: Self::Elem;
+    /// The comparison alone; false if either is NaN.
+    fn better(a: Self::Elem, b: Self::Elem) -> bool;
+    /// The comparison with NaN before everything.
     fn beats(a: Self::Elem, b: Self::Elem) -> bool;
     fn number(i: usize) -> Self::Index;
     fn position(i: Self::Index) -> usize;
@@ -41,6 +46,11 @@ macro_rules! orders {
             type Elem = $T;
             type Index = $Index;
             const WORST: $T = $worst;
+            #[inline(always)]
+            #[allow(clippy::bool_comparison)]
+            fn better(a: $T, b: $T) -> bool {
+                a $better b
+            }
             /// `x != x` is NaN, and never true of anything else.
             #[inline(always)]
             #[allow(clippy::eq_op, clippy::bool_comparison)]
@@ -73,9 +83,12 @@ orders! {
 /// Accumulators of the search for the value; any number gives the same result.
 const LANES: usize = 64;
 
+/// The better of the two; only one of the two tests waits for `best`, the accumulator.
 #[inline(always)]
-fn better<O: Order>(a: O::Elem, b: O::Elem) -> O::Elem {
-    if O::beats(a, b) { a } else { b }
+#[allow(clippy::eq_op)]
+fn better<O: Order>(x: O::Elem, best: O::Elem) -> O::Elem {
+    let kept = if O::better(x, best) { x } else { best };
+    if x != x { x } else { kept }
 }
 
 /// An [`Order`] as a [`Method`].
@@ -120,15 +133,10 @@ impl<O: Order> Method for First<O> {
             value = better::<O>(x, value);
         }
         // The value occurs, so the search ends; if it is NaN, so is what is searched.
-        let found = |x: O::Elem| (x == value) | ((x != x) & (value != value));
-        let mut start = 0;
-        for chunk in chunks {
-            if chunk.iter().fold(false, |any, &x| any | found(x)) {
-                break;
-            }
-            start += LANES;
-        }
-        let index = x[start..].iter().position(|&x| found(x)).unwrap_or(0) + start;
+        let index = match value == value {
+            true => first(x, |x| x == value),
+            false => first(x, |x| x != x),
+        };
         Best { index: (base + index) as i64, value: x[index] }
     }
 
@@ -182,14 +190,34 @@ impl<O: Order> Method for First<O> {
     }
 }
 
+/// The position of the first element that `found` is true of, and there is one.
+#[inline(always)]
+fn first<T: Copy>(x: &[T], found: impl Fn(T) -> bool) -> usize {
+    let mut start = 0;
+    for chunk in x.as_chunks::<LANES>().0 {
+        let mut any = false;
+        for j in 0..LANES {
+            any |= found(chunk[j]);
+        }
+        if any {
+            break;
+        }
+        start += LANES;
+    }
+    start + x[start..].iter().position(|&x| found(x)).unwrap_or(0)
+}
+
 #[inline(always)]
 fn update<O: Order>(value: &mut [O::Elem], index: &mut [O::Index], x: &[O::Elem], i: O::Index) {
-    for ((value, index), &x) in value.iter_mut().zip(index).zip(x) {
+    let n = value.len();
+    let (index, x) = (&mut index[..n], &x[..n]);
+    for c in 0..n {
         // Both are computed, then stored: a masked store would be several times slower.
-        let wins = O::beats(x, *value);
-        let (v, j) = (if wins { x } else { *value }, if wins { i } else { *index });
-        *value = v;
-        *index = j;
+        let wins = O::beats(x[c], value[c]);
+        let v = if wins { x[c] } else { value[c] };
+        let j = if wins { i } else { index[c] };
+        value[c] = v;
+        index[c] = j;
     }
 }
 

@@ -1,11 +1,11 @@
 //! Reductions by one operation on two elements: sum, product, extrema, truth values.
 
-use super::{Method, Reduction, Routine};
+#![allow(clippy::needless_range_loop)] // As in `rows`: loops count.
+
+use super::{LANES, Method, Reduction, Routine};
 use crate::dtype::{DType, Element};
 use std::marker::PhantomData;
-
-/// Accumulators per block; the tree of the [module above](super) is made for this number.
-const LANES: usize = 32;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 /// The operation. `combine` must give the same for the same operands, no more: the order in
 /// which it meets them is fixed.
@@ -65,11 +65,13 @@ macro_rules! extrema {
         impl Fold for Max<$T> {
             type Elem = $T;
             const EMPTY: $T = $lowest;
-            /// `a != a` is NaN, which wins; on a tie or a NaN in `b` the second is taken.
+            /// `b != b` is NaN, which wins. A NaN in `a` loses no comparison, so it stays; only
+            /// one of the two tests waits for `a`, the accumulator.
             #[inline(always)]
             #[allow(clippy::eq_op)]
             fn combine(a: $T, b: $T) -> $T {
-                if a > b || a != a { a } else { b }
+                let larger = if b > a { b } else { a };
+                if b != b { b } else { larger }
             }
         }
         impl Fold for Min<$T> {
@@ -78,7 +80,8 @@ macro_rules! extrema {
             #[inline(always)]
             #[allow(clippy::eq_op)]
             fn combine(a: $T, b: $T) -> $T {
-                if a < b || a != a { a } else { b }
+                let smaller = if b < a { b } else { a };
+                if b != b { b } else { smaller }
             }
         }
     )* };
@@ -137,6 +140,8 @@ struct Folded<F>(PhantomData<F>);
 impl<F: Fold> Method for Folded<F> {
     type Elem = F::Elem;
     type State = F::Elem;
+    /// Sums of integers wrap, and the best of equals are equal: only floats are particular.
+    const ANY_ORDER: bool = F::Elem::DTYPE.is_integral();
     const SCRATCH: usize = LANES * size_of::<F::Elem>();
 
     fn empty() -> F::Elem {
@@ -153,7 +158,10 @@ impl<F: Fold> Method for Folded<F> {
         let (chunks, rest) = x.as_chunks::<LANES>();
         let Some((first, chunks)) = chunks.split_first() else {
             let mut lanes = [x[0]; LANES];
-            lanes[..rest.len()].copy_from_slice(rest);
+            #[allow(clippy::manual_memcpy)] // Not inlined here, see above.
+            for j in 0..rest.len() {
+                lanes[j] = rest[j];
+            }
             return fold_lanes::<F>(&mut lanes, rest.len());
         };
         let mut lanes = *first;
@@ -164,8 +172,8 @@ impl<F: Fold> Method for Folded<F> {
         }
         // A second array: indexing `lanes` by a variable would push it out of registers above.
         let mut folded = lanes;
-        for (lane, &x) in folded.iter_mut().zip(rest) {
-            *lane = F::combine(*lane, x);
+        for j in 0..rest.len() {
+            folded[j] = F::combine(folded[j], rest[j]);
         }
         fold_lanes::<F>(&mut folded, LANES)
     }
@@ -179,18 +187,32 @@ impl<F: Fold> Method for Folded<F> {
         step: isize,
         rows: usize,
     ) {
-        for r in 0..rows {
+        let (mut r, lanes) = (0, scratch.cast::<F::Elem>());
+        let dense = (columns * size_of::<F::Elem>()) as isize;
+        let row = |r: usize| x.wrapping_offset(r as isize * step).cast::<F::Elem>();
+        while r < rows {
             let lane = (position + r) % LANES;
             // SAFETY: the scratch holds `LANES` rows of `columns` elements, apart from `x`; a
             // lane is only read after `position + r < LANES` initialised it.
             unsafe {
-                let x = x.wrapping_offset(r as isize * step).cast::<F::Elem>();
-                let lane = scratch.cast::<F::Elem>().add(lane * columns);
                 if position + r < LANES {
-                    std::ptr::copy_nonoverlapping(x, lane, columns);
+                    std::ptr::copy_nonoverlapping(row(r), lanes.add(lane * columns), columns);
+                    r += 1;
+                } else if lane == 0 && rows - r >= LANES && step == dense {
+                    // Rows that follow one another: all lanes as one.
+                    let n = LANES * columns;
+                    merge::<F>(from_raw_parts_mut(lanes, n), from_raw_parts(row(r), n));
+                    r += LANES;
+                } else if lane == 0 && rows - r >= LANES * DEEP {
+                    for lane in 0..LANES {
+                        let to = from_raw_parts_mut(lanes.add(lane * columns), columns);
+                        merge_deep::<F>(to, row(r + lane), step * LANES as isize);
+                    }
+                    r += LANES * DEEP;
                 } else {
-                    let lane = std::slice::from_raw_parts_mut(lane, columns);
-                    merge::<F>(lane, std::slice::from_raw_parts(x, columns));
+                    let to = from_raw_parts_mut(lanes.add(lane * columns), columns);
+                    merge::<F>(to, from_raw_parts(row(r), columns));
+                    r += 1;
                 }
             }
         }
@@ -212,8 +234,8 @@ impl<F: Fold> Method for Folded<F> {
             let lanes = scratch.cast::<F::Elem>();
             while half > 0 {
                 for j in 0..m.saturating_sub(half) {
-                    let a = std::slice::from_raw_parts_mut(lanes.add(j * columns), columns);
-                    let b = std::slice::from_raw_parts(lanes.add((j + half) * columns), columns);
+                    let a = from_raw_parts_mut(lanes.add(j * columns), columns);
+                    let b = from_raw_parts(lanes.add((j + half) * columns), columns);
                     merge::<F>(a, b);
                 }
                 m = m.min(half);
@@ -229,8 +251,30 @@ impl<F: Fold> Method for Folded<F> {
 /// `a = combine(a, b)`, element by element.
 #[inline(always)]
 fn merge<F: Fold>(a: &mut [F::Elem], b: &[F::Elem]) {
-    for (a, &b) in a.iter_mut().zip(b) {
-        *a = F::combine(*a, b);
+    let (n, b) = (a.len(), &b[..a.len()]);
+    for i in 0..n {
+        a[i] = F::combine(a[i], b[i]);
+    }
+}
+
+/// Rows that a lane takes at once when there are many, to load and store the lane only once.
+const DEEP: usize = 8;
+
+/// Combines `DEEP` rows, `step` bytes apart, into a lane, one after the other.
+///
+/// # Safety
+/// The rows are readable, as long as the lane, and apart from it.
+#[inline(always)]
+unsafe fn merge_deep<F: Fold>(a: &mut [F::Elem], x: *const F::Elem, step: isize) {
+    let n = a.len();
+    // SAFETY: by the caller's promise.
+    let row = |k: isize| unsafe { from_raw_parts(x.wrapping_byte_offset(k * step), n) };
+    let (x0, x1, x2, x3) = (row(0), row(1), row(2), row(3));
+    let (x4, x5, x6, x7) = (row(4), row(5), row(6), row(7));
+    for c in 0..n {
+        let low = F::combine(F::combine(F::combine(a[c], x0[c]), x1[c]), x2[c]);
+        let mid = F::combine(F::combine(F::combine(low, x3[c]), x4[c]), x5[c]);
+        a[c] = F::combine(F::combine(mid, x6[c]), x7[c]);
     }
 }
 

@@ -7,6 +7,8 @@
 //! Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
 //! variances" (1979).
 
+#![allow(clippy::needless_range_loop)] // As in `rows`: loops count.
+
 use super::{Method, Routine};
 
 /// Count, mean, and sum of squared deviations from the mean.
@@ -29,7 +31,7 @@ pub(super) fn finish(m: &mut Moments, correction: f64) {
 }
 
 /// Accumulators per block and sum.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 enum Variance {}
 
@@ -48,11 +50,12 @@ fn moments(shift: f64, n: usize, s: f64, q: f64) -> Moments {
 /// Takes a row of columns into one lane of each sum.
 #[inline(always)]
 fn add(s: &mut [f64], q: &mut [f64], shift: &[f64], x: &[f64]) {
-    let sums = s.iter_mut().zip(q);
-    for ((s, q), (&x, &shift)) in sums.zip(x.iter().zip(shift)) {
-        let d = x - shift;
-        *s += d;
-        *q = d.mul_add(d, *q);
+    let n = s.len();
+    let (q, shift, x) = (&mut q[..n], &shift[..n], &x[..n]);
+    for c in 0..n {
+        let d = x[c] - shift[c];
+        s[c] += d;
+        q[c] = d.mul_add(d, q[c]);
     }
 }
 

@@ -114,6 +114,7 @@ fn cases() -> impl Strategy<Value = Case> {
         2 => (1..3usize, 1..40usize, 20..300usize).prop_map(|(a, b, c)| vec![b, a, c]),
         1 => (2000..6000usize, 1..40usize).prop_map(|(a, b)| vec![a, b]),
         1 => (1..5usize, 2000..9000usize).prop_map(|(a, b)| vec![a, b]),
+        1 => (1..3usize, 20..300usize, 100..300usize).prop_map(|(a, b, c)| vec![a, c, b]),
     ];
     let of = (prop::sample::select(KINDS.to_vec()), dtypes(), any::<u64>());
     (shapes, of).prop_flat_map(|(shape, (kind, dtype, seed))| {

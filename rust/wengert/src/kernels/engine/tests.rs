@@ -1,13 +1,12 @@
 //! The engine, copies and fills against loops over indices.
 
-#![allow(unsafe_code)]
-
-use super::arrays::*;
-use super::cast;
-use super::engine::map;
-use super::isa;
-use super::rows::Kernel;
+use super::{Operand, map};
 use crate::dtype::{Category, DType, Scalar};
+use crate::kernels::arrays::*;
+use crate::kernels::reduce::{Reduction, reduce, variance};
+use crate::kernels::rows::Kernel;
+use crate::kernels::scan::{Scan, scan};
+use crate::kernels::{arrays, cast, isa, threads};
 use crate::pointwise;
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -25,7 +24,7 @@ pointwise! {
 fn twin(kernel: &Kernel, compute: DType, x: &[Scalar]) -> Scalar {
     let single = compute == DType::Float32;
     let round = |v: f64| Scalar::Float(if single { v as f32 as f64 } else { v });
-    let int = |v: i64| super::arrays::cast(Scalar::Int(v), compute);
+    let int = |v: i64| arrays::cast(Scalar::Int(v), compute);
     match (kernel.name, compute.category()) {
         ("NEGATE", Category::Bool) => Scalar::Bool(!x[0].to_bool()),
         ("NEGATE", Category::Integer) => int(x[0].to_i64().wrapping_neg()),
@@ -102,10 +101,10 @@ fn check(case: &Case, dense: bool, in_place: Option<usize>) -> Result<(), TestCa
             let inputs: Vec<Scalar> = (1..count)
                 .map(|k| {
                     let wanted = kernel.kind(k).dtype(case.compute);
-                    super::arrays::cast(arrays[k].get(&index), wanted)
+                    arrays::cast(arrays[k].get(&index), wanted)
                 })
                 .collect();
-            super::arrays::cast(twin(kernel, case.compute, &inputs), arrays[0].dtype)
+            arrays::cast(twin(kernel, case.compute, &inputs), arrays[0].dtype)
         })
         .collect();
     let before = arrays.clone();
@@ -159,7 +158,7 @@ proptest! {
         // SAFETY: as in `check`.
         unsafe { cast::copy(&shape, dst.operand(), src.operand()) };
         for index in indices(&shape) {
-            let want = super::arrays::cast(src.get(&index), dst.dtype);
+            let want = arrays::cast(src.get(&index), dst.dtype);
             prop_assert!(same(dst.get(&index), want), "{index:?}");
         }
     }
@@ -237,7 +236,7 @@ fn half_precision_agrees_with_the_half_crate() {
 #[test]
 fn empty_shapes_touch_nothing() {
     let strides = [0isize, 0];
-    let nowhere = super::engine::Operand {
+    let nowhere = Operand {
         ptr: std::ptr::dangling_mut::<u64>().cast(),
         dtype: DType::Float32,
         strides: &strides,
@@ -248,4 +247,45 @@ fn empty_shapes_touch_nothing() {
         map(&ADD, DType::Float64, &[0, 3], &[nowhere, nowhere, nowhere]);
         cast::copy(&[0, 0], nowhere, nowhere);
     }
+}
+
+#[test]
+fn the_number_of_threads_does_not_show() {
+    let shape = [700, 300];
+    let strided = Layout { order: vec![1, 0], steps: vec![2, 1], ..Layout::dense(2) };
+    let mut x = Array::filled(DType::Float32, &shape, &strided, |i| {
+        Scalar::Float(((i * 7919) % 1009) as f64 / 997.0 - 0.3)
+    });
+    let mut runs = Vec::new();
+    let before = threads::num_threads();
+    for n in [1, 2, 3] {
+        threads::set_num_threads(n).expect("a number of threads");
+        let mut results = Vec::new();
+        let mut out = Array::new(DType::Float32, &shape, &Layout::dense(2));
+        // SAFETY: `Array` gives every index its own place, and the shapes agree.
+        unsafe {
+            let from = x.operand();
+            map(&ADD, DType::Float32, &shape, &[out.operand(), from, from]);
+            results.extend(out.values());
+            for dim in [0, 1] {
+                let (from, to) = (x.operand(), out.operand());
+                scan(Scan::Sum, DType::Float64, &shape, dim, from, to, None);
+                results.extend(out.values());
+            }
+            cast::copy(&shape, out.operand(), x.operand());
+            results.extend(out.values());
+            for reduced in [[true, false], [false, true], [true, true]] {
+                let kept = [0, 1].map(|d| if reduced[d] { 1 } else { shape[d] });
+                let mut out = Array::new(DType::Float32, &kept, &Layout::dense(2));
+                let sum = Reduction::Sum;
+                reduce(sum, DType::Float32, &shape, x.operand(), &reduced, out.operand());
+                results.extend(out.values());
+                variance(&shape, x.operand(), &reduced, 1.0, out.operand(), None);
+                results.extend(out.values());
+            }
+        }
+        runs.push(results);
+    }
+    threads::set_num_threads(before).expect("the number it was");
+    assert!(runs.iter().all(|r| r.iter().zip(&runs[0]).all(|(a, b)| same(*a, *b))));
 }

@@ -1,13 +1,17 @@
 //! Scans: running sums, products and extrema along one axis.
 //!
 //! The order is the plain one, element after element, as PyTorch has it, so there is nothing to
-//! vectorise along the axis; lines are independent, and a register holds one element of each of
-//! several lines. Blocks of `rows` (positions on the axis) x `columns` (lines) are read, carried
-//! through one row after the other, and written. Lines that are contiguous along the axis are
-//! transposed on the way into the block and back on the way out, which costs less than waiting
-//! for one addition after the other.
+//! vectorise along the axis; but lines are independent. Where they lie side by side in memory a
+//! register holds one element of each of several lines, and [`Method::carry`] goes from row to
+//! row; where they are contiguous along the axis, [`Method::along`] works on four at a time, so
+//! that the additions of one line are not waited for. Either works on memory directly or on
+//! blocks in tiles, converted on the way in and out.
 
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // As in `rows`: loops count.
+
+#[cfg(test)]
+mod tests;
 
 use super::engine::{Block, GRAIN, Operand, load, store};
 use super::isa::per_isa;
@@ -48,7 +52,7 @@ impl Buffer {
     }
 }
 
-/// Rows of a block: `ptr` is the first element, `step` bytes lead to the next row.
+/// Rows or lines of a block: `ptr` is the first element, `step` bytes lead to the next one.
 #[derive(Clone, Copy)]
 struct Lines {
     ptr: *mut u8,
@@ -58,6 +62,7 @@ struct Lines {
 impl Lines {
     const NONE: Lines = Lines { ptr: std::ptr::null_mut(), step: 0 };
 
+    #[inline(always)]
     fn row<T>(self, r: usize) -> *mut T {
         self.ptr.wrapping_offset(r as isize * self.step).cast()
     }
@@ -82,18 +87,35 @@ trait Method {
         out: Lines,
         indices: Lines,
     );
+    /// Carries `n` contiguous elements of each of `lines` lines; `position` came before.
+    ///
+    /// # Safety
+    /// As for [`Method::carry`], but here `x`, `out` and `indices` give lines.
+    unsafe fn along(
+        state: *mut u8,
+        lines: usize,
+        position: usize,
+        n: usize,
+        x: Lines,
+        out: Lines,
+        indices: Lines,
+    );
 }
+
+/// [`Method::carry`] or [`Method::along`] over bytes.
+type Carry = unsafe fn(*mut u8, usize, usize, usize, Lines, Lines, Lines);
 
 /// A [`Method`] over bytes.
 struct Routine {
     elem: DType,
     state: usize,
-    carry: unsafe fn(*mut u8, usize, usize, usize, Lines, Lines, Lines),
+    carry: Carry,
+    along: Carry,
 }
 
 impl Routine {
     const fn of<M: Method>() -> Routine {
-        Routine { elem: M::Elem::DTYPE, state: M::STATE, carry: carry::<M> }
+        Routine { elem: M::Elem::DTYPE, state: M::STATE, carry: carry::<M>, along: along::<M> }
     }
 }
 
@@ -110,7 +132,23 @@ per_isa! {
         // SAFETY: passed on.
         unsafe { M::carry(state, columns, position, rows, x, out, indices) }
     }
+
+    unsafe fn along<M: Method>(
+        state: *mut u8,
+        lines: usize,
+        position: usize,
+        n: usize,
+        x: Lines,
+        out: Lines,
+        indices: Lines,
+    ) {
+        // SAFETY: passed on.
+        unsafe { M::along(state, lines, position, n, x, out, indices) }
+    }
 }
+
+/// Lines that [`Method::along`] works on together.
+const TOGETHER: usize = 4;
 
 /// Running sums (`PRODUCT` = false) or products of `T`.
 struct Total<T, const PRODUCT: bool>(PhantomData<T>);
@@ -131,32 +169,81 @@ macro_rules! total {
                 out: Lines,
                 _indices: Lines,
             ) {
-                let next = |$a: $T, $b: $T| if PRODUCT { $mul } else { $add };
                 let state: *mut $T = state.cast();
                 // SAFETY: by the caller's promises; the accumulators are set before the first row.
                 unsafe {
                     if position == 0 {
-                        let empty = if PRODUCT { $one } else { $zero };
-                        (0..columns).for_each(|c| state.add(c).write(empty));
-                    }
-                    if columns == 1 {
-                        let mut total = *state;
-                        for r in 0..rows {
-                            total = next(total, *x.row::<$T>(r));
-                            *out.row::<$T>(r) = total;
-                        }
-                        *state = total;
-                        return;
+                        Self::start(state, columns);
                     }
                     let state = from_raw_parts_mut(state, columns);
                     for r in 0..rows {
                         let x = from_raw_parts(x.row::<$T>(r), columns);
                         let out = from_raw_parts_mut(out.row::<MaybeUninit<$T>>(r), columns);
-                        for ((total, out), &x) in state.iter_mut().zip(out).zip(x) {
-                            *total = next(*total, x);
-                            out.write(*total);
+                        for c in 0..columns {
+                            state[c] = Self::next(state[c], x[c]);
+                            out[c].write(state[c]);
                         }
                     }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn along(
+                state: *mut u8,
+                lines: usize,
+                position: usize,
+                n: usize,
+                x: Lines,
+                out: Lines,
+                _indices: Lines,
+            ) {
+                let state: *mut $T = state.cast();
+                // SAFETY: as for `carry`.
+                unsafe {
+                    if position == 0 {
+                        Self::start(state, lines);
+                    }
+                    let mut line = 0;
+                    while line + TOGETHER <= lines {
+                        let total = state.add(line).cast::<[$T; TOGETHER]>();
+                        let mut t = *total;
+                        for i in 0..n {
+                            for k in 0..TOGETHER {
+                                t[k] = Self::next(t[k], *x.row::<$T>(line + k).add(i));
+                                *out.row::<$T>(line + k).add(i) = t[k];
+                            }
+                        }
+                        *total = t;
+                        line += TOGETHER;
+                    }
+                    for line in line..lines {
+                        let (x, out) = (x.row::<$T>(line), out.row::<$T>(line));
+                        let mut t = *state.add(line);
+                        for i in 0..n {
+                            t = Self::next(t, *x.add(i));
+                            *out.add(i) = t;
+                        }
+                        *state.add(line) = t;
+                    }
+                }
+            }
+        }
+
+        impl<const PRODUCT: bool> Total<$T, PRODUCT> {
+            #[inline(always)]
+            fn next($a: $T, $b: $T) -> $T {
+                if PRODUCT { $mul } else { $add }
+            }
+
+            /// Sets accumulators to the result of nothing.
+            ///
+            /// # Safety
+            /// `state` is valid for `n` writes.
+            #[inline(always)]
+            unsafe fn start(state: *mut $T, n: usize) {
+                for i in 0..n {
+                    // SAFETY: by the caller's promise.
+                    unsafe { state.add(i).write(if PRODUCT { $one } else { $zero }) }
                 }
             }
         }
@@ -179,7 +266,6 @@ macro_rules! extremum {
             const STATE: usize = size_of::<i64>() + size_of::<$T>();
 
             #[inline(always)]
-            #[allow(clippy::eq_op)]
             unsafe fn carry(
                 state: *mut u8,
                 columns: usize,
@@ -189,29 +275,25 @@ macro_rules! extremum {
                 out: Lines,
                 indices: Lines,
             ) {
-                // As PyTorch: equals replace, NaN replaces everything and stays.
-                let replaces = |x: $T, best: $T| {
-                    let better = if LARGEST { x >= best } else { x <= best };
-                    (x != x) | (better & (best == best))
-                };
                 let index: *mut i64 = state.cast();
                 // SAFETY: by the caller's promises; the first row initialises the accumulators.
                 unsafe {
                     let best: *mut $T = index.add(columns).cast();
                     if position == 0 {
                         std::ptr::copy_nonoverlapping(x.row::<$T>(0), best, columns);
-                        (0..columns).for_each(|c| index.add(c).write(0));
+                        index.write_bytes(0, columns);
                     }
                     let best = from_raw_parts_mut(best, columns);
                     let index = from_raw_parts_mut(index, columns);
                     for r in 0..rows {
                         let x = from_raw_parts(x.row::<$T>(r), columns);
                         let now = (position + r) as i64;
-                        for ((best, index), &x) in best.iter_mut().zip(&mut *index).zip(x) {
-                            let wins = replaces(x, *best);
-                            let (b, i) = (if wins { x } else { *best }, if wins { now } else { *index });
-                            *best = b;
-                            *index = i;
+                        for c in 0..columns {
+                            let wins = Self::replaces(x[c], best[c]);
+                            let b = if wins { x[c] } else { best[c] };
+                            let i = if wins { now } else { index[c] };
+                            best[c] = b;
+                            index[c] = i;
                         }
                         std::ptr::copy_nonoverlapping(best.as_ptr(), out.row::<$T>(r), columns);
                         if !indices.ptr.is_null() {
@@ -220,6 +302,51 @@ macro_rules! extremum {
                         }
                     }
                 }
+            }
+
+            #[inline(always)]
+            unsafe fn along(
+                state: *mut u8,
+                lines: usize,
+                position: usize,
+                n: usize,
+                x: Lines,
+                out: Lines,
+                indices: Lines,
+            ) {
+                let index: *mut i64 = state.cast();
+                // SAFETY: as for `carry`.
+                unsafe {
+                    let best: *mut $T = index.add(lines).cast();
+                    for line in 0..lines {
+                        let (x, out) = (x.row::<$T>(line), out.row::<$T>(line));
+                        let (mut b, mut at) = match position {
+                            0 => (*x, 0),
+                            _ => (*best.add(line), *index.add(line)),
+                        };
+                        for i in 0..n {
+                            let wins = Self::replaces(*x.add(i), b);
+                            b = if wins { *x.add(i) } else { b };
+                            at = if wins { (position + i) as i64 } else { at };
+                            *out.add(i) = b;
+                            if !indices.ptr.is_null() {
+                                *indices.row::<i64>(line).add(i) = at;
+                            }
+                        }
+                        best.add(line).write(b);
+                        index.add(line).write(at);
+                    }
+                }
+            }
+        }
+
+        impl<const LARGEST: bool> Extremum<$T, LARGEST> {
+            /// As PyTorch: equals replace, NaN replaces everything and stays.
+            #[inline(always)]
+            #[allow(clippy::eq_op)]
+            fn replaces(x: $T, best: $T) -> bool {
+                let better = if LARGEST { x >= best } else { x <= best };
+                (x != x) | (better & (best == best))
             }
         }
     )* };
@@ -302,6 +429,8 @@ struct Plan {
     line: Axis,
     /// Lines in a block.
     columns: usize,
+    /// Whether lines, not rows, are what is contiguous.
+    along: bool,
     outer: SmallVec<[Axis; 6]>,
 }
 
@@ -340,12 +469,11 @@ impl Plan {
         }
         outer.truncate(kept + 1);
         let line = outer.pop().unwrap_or(Axis { len: 1, steps: [0; 3] });
-        // Wide blocks where lines lie side by side, squarer ones where they are transposed.
         let widest = BUFFER / routine.state.max(size_of::<i64>());
-        let across = line.steps[0].unsigned_abs() > rows.steps[0].unsigned_abs();
-        let columns = line.len.min(if across { 16 } else { widest });
+        let along = line.len == 1 || line.steps[0].unsigned_abs() > rows.steps[0].unsigned_abs();
+        let columns = line.len.min(if along { TOGETHER } else { widest });
         let ptrs = operands.map(|o| o.ptr);
-        Plan { routine, ptrs, stored: operands.map(|o| o.dtype), rows, line, columns, outer }
+        Plan { routine, ptrs, stored: operands.map(|o| o.dtype), rows, line, columns, along, outer }
     }
 
     unsafe fn run(&self, cells: Range<usize>, strips: usize) {
@@ -368,182 +496,47 @@ impl Plan {
             for (ptr, step) in first.iter_mut().zip(&self.line.steps) {
                 *ptr = ptr.wrapping_offset(column as isize * step);
             }
-            let staged = [0, 1, 2].map(|k| {
+            let inner = if self.along { &self.rows } else { &self.line };
+            let mut staged = [false; 3];
+            for k in 0..3 {
                 let size = types[k].size() as isize;
-                let plain = columns == 1 || self.line.steps[k] == size;
-                self.stored[k] != types[k] || !plain || (k == 1 && first[0] == first[1])
-            });
-            let wanted = [true, true, !self.ptrs[2].is_null()];
-            let any = (0..3).any(|k| staged[k] && wanted[k]);
-            let height = if any { BUFFER / (columns * size_of::<i64>()) } else { self.rows.len };
-            for row in (0..self.rows.len).step_by(height) {
-                let rows = height.min(self.rows.len - row);
-                let blocks = [0, 1, 2].map(|k| {
-                    let (row_step, column) = (self.rows.steps[k], self.line.steps[k]);
-                    let ptr = first[k].wrapping_offset(row as isize * row_step);
-                    Block { ptr, row: row_step, column }
-                });
-                let lines = [0, 1, 2].map(|k| match (wanted[k], staged[k]) {
-                    (false, _) => Lines::NONE,
-                    (_, true) => {
-                        Lines { ptr: tiles[k], step: (types[k].size() * columns) as isize }
+                let plain = self.stored[k] == types[k] && inner.steps[k] == size;
+                let in_place = k == 1 && first[0] == first[1];
+                staged[k] = !self.ptrs[k].is_null() && (!plain || in_place);
+            }
+            let length = match staged.contains(&true) {
+                true => BUFFER / (columns * size_of::<i64>()),
+                false => self.rows.len,
+            };
+            for row in (0..self.rows.len).step_by(length) {
+                let n = length.min(self.rows.len - row);
+                // Blocks are counted as the tile is laid out: its rows are lines if `along`.
+                let (down, right) = if self.along { (columns, n) } else { (n, columns) };
+                let mut blocks = [Block { ptr: std::ptr::null_mut(), row: 0, column: 0 }; 3];
+                let mut lines = [Lines::NONE; 3];
+                for k in 0..3 {
+                    let (a, b) = (self.rows.steps[k], self.line.steps[k]);
+                    let ptr = first[k].wrapping_offset(row as isize * a);
+                    let (row, column) = if self.along { (b, a) } else { (a, b) };
+                    blocks[k] = Block { ptr, row, column };
+                    if staged[k] {
+                        let step = (types[k].size() * right) as isize;
+                        lines[k] = Lines { ptr: tiles[k], step };
+                    } else if !self.ptrs[k].is_null() {
+                        lines[k] = Lines { ptr, step: blocks[k].row };
                     }
-                    (_, false) => Lines { ptr: blocks[k].ptr, step: blocks[k].row },
-                });
-                // SAFETY: blocks are within the shape; a staged one fits its tile. Tiles of one
-                // column are as good as rows.
+                }
+                let carry = if self.along { self.routine.along } else { self.routine.carry };
+                // SAFETY: blocks are within the shape; a staged one fits its tile.
                 unsafe {
                     if staged[0] {
-                        load((tiles[0], elem), (blocks[0], self.stored[0]), rows, columns);
+                        load((tiles[0], elem), (blocks[0], self.stored[0]), down, right);
                     }
-                    let [x, out, at] = lines;
-                    (self.routine.carry)(state.ptr(), columns, row, rows, x, out, at);
+                    carry(state.ptr(), columns, row, n, lines[0], lines[1], lines[2]);
                     for k in [1, 2] {
-                        if staged[k] && wanted[k] {
+                        if staged[k] {
                             let to = (blocks[k], self.stored[k]);
-                            store(to, (tiles[k], types[k]), rows, columns);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dtype::Scalar;
-    use crate::kernels::arrays::{Array, Layout, cast, dtypes, indices, layouts, same, value};
-    use crate::kernels::isa;
-    use proptest::prelude::*;
-
-    /// One line, element after element: results and positions.
-    fn twin(kind: Scan, compute: DType, x: &[Scalar]) -> (Vec<Scalar>, Vec<i64>) {
-        let nan = |x: Scalar| matches!(x, Scalar::Float(x) if x.is_nan());
-        let (mut best, mut at) = (x.first().copied().unwrap_or(Scalar::Int(0)), 0);
-        let mut total = match kind {
-            Scan::Prod => cast(Scalar::Int(1), compute),
-            _ => cast(Scalar::Int(0), compute),
-        };
-        let mut results = Vec::new();
-        let mut positions = Vec::new();
-        for (i, &x) in x.iter().enumerate() {
-            let number = |x: Scalar| x.to_f64();
-            total = match (kind, total, x) {
-                (Scan::Sum, Scalar::Int(a), Scalar::Int(b)) => Scalar::Int(a.wrapping_add(b)),
-                (Scan::Prod, Scalar::Int(a), Scalar::Int(b)) => Scalar::Int(a.wrapping_mul(b)),
-                (Scan::Sum, a, b) => cast(Scalar::Float(number(a) + number(b)), compute),
-                (Scan::Prod, a, b) => cast(Scalar::Float(number(a) * number(b)), compute),
-                (total, ..) => {
-                    let _ = total;
-                    Scalar::Int(0)
-                }
-            };
-            let better = match kind {
-                Scan::Max => number(x) >= number(best),
-                _ => number(x) <= number(best),
-            };
-            if nan(x) || (better && !nan(best)) {
-                (best, at) = (x, i as i64);
-            }
-            results.push(if matches!(kind, Scan::Sum | Scan::Prod) { total } else { best });
-            positions.push(at);
-        }
-        (results, positions)
-    }
-
-    #[derive(Clone, Debug)]
-    struct Case {
-        kind: Scan,
-        dtype: DType,
-        shape: Vec<usize>,
-        dim: usize,
-        layouts: [Layout; 3],
-        in_place: bool,
-        seed: u64,
-    }
-
-    fn cases() -> impl Strategy<Value = Case> {
-        let kinds = prop::sample::select(vec![Scan::Sum, Scan::Prod, Scan::Max, Scan::Min]);
-        let shapes = prop_oneof![
-            4 => prop::collection::vec(0..7usize, 1..5),
-            3 => prop::collection::vec(1..50usize, 2..3),
-            1 => (1..4usize, 300..3000usize).prop_map(|(a, b)| vec![a, b]),
-            1 => (300..3000usize, 1..4usize).prop_map(|(a, b)| vec![a, b]),
-        ];
-        (shapes, kinds, dtypes(), any::<(u64, usize, bool)>()).prop_flat_map(
-            |(shape, kind, dtype, (seed, dim, in_place))| {
-                let rank = shape.len();
-                let outputs = (layouts(rank, false), layouts(rank, false));
-                (layouts(rank, !in_place), outputs).prop_map(move |(x, (out, at))| Case {
-                    kind,
-                    dtype,
-                    shape: shape.clone(),
-                    dim: dim % rank,
-                    layouts: [x, out, at],
-                    in_place,
-                    seed,
-                })
-            },
-        )
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(192))]
-
-        #[test]
-        fn scan_equals_its_twin(case in cases()) {
-            let compute = match (case.kind, case.dtype) {
-                (Scan::Sum | Scan::Prod, t) if t.is_integral() => DType::Int64,
-                (Scan::Sum | Scan::Prod, DType::Float32) => DType::Float64,
-                (_, t) => t.compute(),
-            };
-            let source = Array::filled(case.dtype, &case.shape, &case.layouts[0], |i| {
-                match value(case.seed ^ i as u64) {
-                    // Large integers would leave the range that `f64` compares exactly.
-                    Scalar::Float(x) if x.is_finite() => Scalar::Float(x % 64.0),
-                    other => other,
-                }
-            });
-            let mut all = Vec::new();
-            isa::for_each_level(|level| {
-                let mut x = source.clone();
-                let mut out = if case.in_place {
-                    x.clone()
-                } else {
-                    Array::new(case.dtype, &case.shape, &case.layouts[1])
-                };
-                let mut at = Array::new(DType::Int64, &case.shape, &case.layouts[2]);
-                let to = out.operand();
-                let from = if case.in_place { to } else { x.operand() };
-                // SAFETY: `Array` gives every index its place.
-                unsafe {
-                    let at = Some(at.operand());
-                    scan(case.kind, compute, &case.shape, case.dim, from, to, at);
-                }
-                all.push((level, out, at));
-            });
-            let extremum = matches!(case.kind, Scan::Max | Scan::Min);
-            let mut lines = case.shape.clone();
-            lines[case.dim] = lines[case.dim].min(1);
-            for line in indices(&lines) {
-                let place = |i: usize| {
-                    let mut place = line.clone();
-                    place[case.dim] = i;
-                    place
-                };
-                let places: Vec<_> = (0..case.shape[case.dim]).map(place).collect();
-                let values: Vec<_> =
-                    places.iter().map(|p| cast(source.get(p), compute)).collect();
-                let (want, positions) = twin(case.kind, compute, &values);
-                for (i, p) in places.iter().enumerate() {
-                    for (level, out, at) in &all {
-                        let want = cast(want[i], case.dtype);
-                        let got = out.get(p);
-                        prop_assert!(same(got, want), "{level:?} {p:?}: {got:?}, not {want:?}");
-                        if extremum {
-                            prop_assert_eq!(at.get(p), Scalar::Int(positions[i]));
+                            store(to, (tiles[k], types[k]), down, right);
                         }
                     }
                 }

@@ -1,0 +1,10 @@
+"""Linear algebra.
+
+The functions are the rows of the operation table named ``linalg.*``, which the compiled module
+hands over in one dictionary.
+"""
+
+from wengert._core import _submodules
+
+globals().update(_submodules["linalg"])
+__all__ = sorted(_submodules["linalg"])  # noqa: PLE0605

@@ -1,0 +1,238 @@
+//! Every row of the operation table, forward only, by size and layout:
+//!
+//!     cargo bench -p wengert --bench kernels -- contiguous
+//!
+//! An item is an element of the first operand: 1 Gitem/s is a nanosecond an element, and the time
+//! at size 1 is the price of a call. Rows need no entry here. Arguments are made from a row's
+//! first signature ([`generic`]); what a name and a type cannot tell stands in [`GIVEN`]. A row
+//! that neither can feed makes `cargo test` fail, so that no operation is left out in silence.
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use smallvec::smallvec;
+use wengert::ops::{self, Args, Output, Param, ParamKind, Row, Signature, Value, tags};
+use wengert::{DType, Result, Scalar, Tensor, bail};
+
+/// What a row is given where its signature does not say enough.
+enum Given {
+    Int(i64),
+    Ints(&'static [i64]),
+    /// A number where tensors are welcome too.
+    Operand(f64),
+    /// A vector as long as the matrices are wide.
+    Vector,
+    /// A batch of one matrix.
+    Batch,
+}
+use Given::{Batch, Int, Ints, Operand, Vector};
+
+/// By row and parameter.
+#[rustfmt::skip]
+const GIVEN: &[(&str, &[(&str, Given)])] = &[
+    ("addmv",             &[("input", Vector), ("vec", Vector)]),
+    ("baddbmm",           &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
+    ("bmm",               &[("input", Batch), ("mat2", Batch)]),
+    ("chunk",             &[("chunks", Int(1))]),
+    ("dot",               &[("input", Vector), ("tensor", Vector)]),
+    ("fill_",             &[("value", Operand(1.0))]),
+    ("inner",             &[("input", Vector), ("other", Vector)]),
+    ("multinomial",       &[("num_samples", Int(1))]),
+    ("mv",                &[("vec", Vector)]),
+    ("narrow",            &[("start", Int(0)), ("length", Int(1))]),
+    ("outer",             &[("input", Vector), ("vec2", Vector)]),
+    ("permute",           &[("dims", Ints(&[1, 0]))]),
+    ("select",            &[("index", Int(0))]),
+    ("split",             &[("split_size", Int(1))]),
+    ("vdot",              &[("input", Vector), ("other", Vector)]),
+];
+
+/// The types to try, in this order; a row takes the first that it works on.
+const DTYPES: [DType; 3] = [DType::Float32, DType::Int64, DType::Bool];
+
+#[derive(Clone, Copy)]
+enum Layout {
+    Contiguous,
+    /// The first operand is a transpose.
+    Transposed,
+    /// The second operand is a row, or the only one is one that was expanded.
+    Broadcast,
+}
+
+/// Square matrices: inner sizes of products then agree by themselves.
+fn tensor(shape: &[i64], dtype: DType) -> Result<Tensor> {
+    let count = shape.iter().product::<i64>() as usize;
+    // In (0, 1), where nearly every function is defined, also as a probability.
+    let values: Vec<f32> = (0..count).map(|i| ((i * 37 % 97) as f32 + 1.0) / 99.0).collect();
+    let shape: Vec<usize> = shape.iter().map(|&s| s as usize).collect();
+    let out = Tensor::zeros(&shape, dtype)?;
+    out.copy_from(&Tensor::from_slice(&values, &shape)?)?;
+    Ok(out)
+}
+
+/// An argument from the kind and the default of a parameter.
+fn generic(param: &Param, side: i64, dtype: DType) -> Result<Option<Value>> {
+    if let Some(default) = &param.default {
+        return Ok(Some(default.clone()));
+    }
+    Ok(Some(match param.kind {
+        ParamKind::Tensor | ParamKind::Operand => Value::Tensor(tensor(&[side, side], dtype)?),
+        ParamKind::Tensors => {
+            Value::Tensors(vec![tensor(&[side, side], dtype)?, tensor(&[side, side], dtype)?])
+        }
+        ParamKind::Number => Value::Number(Scalar::Int(2)),
+        ParamKind::Float => Value::Number(Scalar::Float(0.5)),
+        ParamKind::Bool => Value::Number(Scalar::Bool(true)),
+        ParamKind::Int if param.name.starts_with("dim") => {
+            Value::Number(Scalar::Int(if param.name == "dim1" { 1 } else { 0 }))
+        }
+        ParamKind::Int if matches!(param.name, "n" | "steps" | "end" | "high") => {
+            Value::Number(Scalar::Int(side * side))
+        }
+        ParamKind::Ints if param.name.starts_with("dim") => Value::Ints(smallvec![0]),
+        ParamKind::Size if param.name.starts_with("dim") => Value::Ints(smallvec![0]),
+        ParamKind::Ints | ParamKind::Size => Value::Ints(smallvec![side, side]),
+        _ if param.optional => Value::None,
+        _ => return Ok(None),
+    }))
+}
+
+impl Given {
+    fn value(&self, side: i64, dtype: DType) -> Result<Value> {
+        Ok(match self {
+            Int(i) => Value::Number(Scalar::Int(*i)),
+            Ints(list) => Value::Ints(list.iter().copied().collect()),
+            Operand(x) => Value::Tensor(Tensor::wrapped(Scalar::Float(*x))?),
+            Vector => Value::Tensor(tensor(&[side], dtype)?),
+            Batch => Value::Tensor(tensor(&[1, side, side], dtype)?),
+        })
+    }
+}
+
+/// Arguments for the first signature of a row.
+fn arguments(row: &Row, side: i64, dtype: DType, layout: Layout) -> Result<Args> {
+    let given = GIVEN.iter().find(|(name, _)| *name == row.name).map_or(&[][..], |(_, list)| list);
+    let mut args = Args { overload: 0, values: smallvec![] };
+    for param in Signature::parse(row.signatures[0]).params {
+        let special = given.iter().find(|(name, _)| *name == param.name);
+        let value = match special {
+            Some((_, value)) => Some(value.value(side, dtype)?),
+            None => generic(&param, side, dtype)?,
+        };
+        let Some(value) = value else {
+            bail!(Value, row.name, "nothing to give for `{}`", param.name);
+        };
+        args.values.push(value);
+    }
+    lay_out(&mut args, side, dtype, layout)?;
+    Ok(args)
+}
+
+/// Gives the operands of a pointwise row other layouts.
+fn lay_out(args: &mut Args, side: i64, dtype: DType, layout: Layout) -> Result<()> {
+    let mut tensors = args.values.iter_mut().filter_map(|v| match v {
+        Value::Tensor(t) => Some(t),
+        _ => None,
+    });
+    match (layout, tensors.next(), tensors.next()) {
+        (Layout::Transposed, Some(first), _) => *first = ops::view::t(first)?,
+        (Layout::Broadcast, Some(_), Some(second)) => *second = tensor(&[side], dtype)?,
+        (Layout::Broadcast, Some(only), None) => {
+            *only = ops::view::expand(&tensor(&[side], dtype)?, &[side, side])?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The arguments of the first element type that the row accepts.
+fn feed(row: &Row, side: i64, layout: Layout) -> std::result::Result<Args, String> {
+    let mut refusals = String::new();
+    for dtype in DTYPES {
+        let fed = arguments(row, side, dtype, layout).and_then(|a| row.call(&a).map(|_| a));
+        match fed {
+            Ok(args) => return Ok(args),
+            Err(error) => refusals += &format!("\n  {}, {dtype}: {error}", row.name),
+        }
+    }
+    Err(refusals)
+}
+
+/// One row at one size.
+struct Case {
+    row: &'static Row,
+    side: i64,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.row.name, self.side * self.side)
+    }
+}
+
+/// Every row of an iterator at every size; `cargo test` is content with small ones.
+fn cases(rows: impl Iterator<Item = &'static Row>) -> Vec<Case> {
+    let measuring = std::env::args().any(|a| a == "--bench");
+    let sides: &[i64] = if measuring { &[1, 8, 64, 1024] } else { &[1, 8] };
+    rows.filter(|row| !row.has(tags::INTERNAL))
+        .flat_map(|row| sides.iter().map(move |&side| Case { row, side }))
+        .collect()
+}
+
+/// The rows that work element by element, by family.
+fn pointwise() -> impl Iterator<Item = &'static Row> {
+    let families: [&'static [Row]; 5] = [
+        ops::activation::ROWS,
+        ops::binary::ROWS,
+        ops::compare::ROWS,
+        ops::ternary::ROWS,
+        ops::unary::ROWS,
+    ];
+    families.into_iter().flatten()
+}
+
+fn run(bencher: Bencher, case: &Case, layout: Layout) {
+    let args = feed(case.row, case.side, layout).unwrap_or_else(|refusals| panic!("{refusals}"));
+    bencher.counter(ItemsCount::new((case.side * case.side) as usize)).bench_local(|| {
+        // The result is freed inside, as a program would; otherwise each call had fresh memory.
+        let result: Result<Output> = case.row.call(black_box(&args));
+        drop(black_box(result));
+    });
+}
+
+#[divan::bench(args = cases(ops::table()), max_time = 0.05)]
+fn contiguous(bencher: Bencher, case: &Case) {
+    run(bencher, case, Layout::Contiguous);
+}
+
+#[divan::bench(args = cases(pointwise()), max_time = 0.05)]
+fn transposed(bencher: Bencher, case: &Case) {
+    run(bencher, case, Layout::Transposed);
+}
+
+#[divan::bench(args = cases(pointwise()), max_time = 0.05)]
+fn broadcast(bencher: Bencher, case: &Case) {
+    run(bencher, case, Layout::Broadcast);
+}
+
+/// What stands in the way of measuring every row.
+fn gaps() -> String {
+    let mut gaps = String::new();
+    for row in ops::table().filter(|row| !row.has(tags::INTERNAL)) {
+        gaps += &feed(row, 1, Layout::Contiguous).err().unwrap_or_default();
+    }
+    for (name, given) in GIVEN {
+        let params = ops::find(name).map(|row| Signature::parse(row.signatures[0]).params);
+        for (param, _) in *given {
+            if !params.iter().flatten().any(|p| p.name == *param) {
+                gaps += &format!("\n  {name}({param}) is not in the table of operations");
+            }
+        }
+    }
+    gaps
+}
+
+fn main() {
+    let gaps = gaps();
+    assert!(gaps.is_empty(), "mend GIVEN in {}:{gaps}", file!());
+    divan::main();
+}

@@ -1,0 +1,116 @@
+//! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
+
+use super::arena::NodeRef;
+use super::mode::is_grad_enabled;
+use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State, freed_error};
+use crate::ops;
+use crate::tensor::Tensor;
+use crate::{Error, Kind, Result, bail};
+use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
+
+/// Sums and converts a gradient to what the input looks like.
+pub(super) fn conform(
+    gradient: Tensor,
+    meta: &OutputMeta,
+    node: &Node,
+    index: usize,
+) -> Result<Tensor> {
+    let mut gradient = gradient;
+    if !meta.has_shape(gradient.shape()) {
+        let shape = meta.shape();
+        if !ops::reduce::is_expandable(&shape, gradient.shape()) {
+            bail!(
+                Grad,
+                "",
+                "Function {} returned an invalid gradient at index {index} - got {:?} but expected \
+                 shape compatible with {:?}",
+                node.name(),
+                gradient.shape(),
+                &shape[..]
+            );
+        }
+        gradient = ops::reduce::sum_to_size(&gradient, &shape)?;
+    }
+    if gradient.dtype() != meta.dtype() {
+        gradient = ops::cast::to_dtype(&gradient, meta.dtype())?;
+    }
+    Ok(gradient)
+}
+
+pub(super) fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result<Tensor> {
+    if !meta.has_shape(replaced.shape()) {
+        bail!(
+            Grad,
+            "",
+            "hook has changed the size of value: it got a gradient of shape {:?} and returned {:?}",
+            &meta.shape()[..],
+            replaced.shape()
+        );
+    }
+    if replaced.dtype() != meta.dtype() {
+        bail!(
+            Grad,
+            "",
+            "hook has changed the type of value: it got {} and returned {}",
+            meta.dtype(),
+            replaced.dtype()
+        );
+    }
+    Ok(replaced)
+}
+
+/// Adds to a gradient, in place where nobody else can see it.
+pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
+    if !is_grad_enabled() && sum.is_unique() && sum.is_contiguous() {
+        ops::add_assign(&sum, gradient)?;
+        return Ok(sum);
+    }
+    ops::add(&sum, gradient)
+}
+
+/// A gradient that a hook may write to: in memory of its own, unless the pass is recorded, where
+/// writes are operations and are checked as such.
+pub(super) fn private(gradient: Tensor) -> Result<Tensor> {
+    if is_grad_enabled() { Ok(gradient) } else { own(gradient) }
+}
+
+/// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.
+pub(super) fn own(gradient: Tensor) -> Result<Tensor> {
+    if gradient.is_unique() && gradient.is_contiguous() {
+        return Ok(gradient);
+    }
+    let copy = Tensor::uninitialised("grad", gradient.shape(), gradient.dtype())?;
+    copy.copy_raw(&gradient);
+    Ok(copy)
+}
+
+/// The end of the line for a leaf: what arrives here goes into its `.grad`.
+pub(crate) struct AccumulateGrad(Tensor);
+
+impl AccumulateGrad {
+    pub(crate) fn node(leaf: &Tensor) -> Result<NodeRef> {
+        NodeRef::new(Node {
+            seq: ACCUMULATOR_SEQ,
+            op: Box::new(AccumulateGrad(leaf.clone())),
+            edges: SmallVec::new(),
+            outputs: smallvec![OutputMeta::of(leaf)],
+            state: Mutex::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
+        })
+    }
+}
+
+impl Op for AccumulateGrad {
+    fn name(&self) -> &'static str {
+        "AccumulateGrad"
+    }
+
+    /// The scheduler handles accumulators itself; a direct call has no graph to act on.
+    fn backward(&self, _: &Context, _: &[Option<Tensor>]) -> Result<Gradients> {
+        Err(Error::plain(Kind::Grad, freed_error().detail().to_owned()))
+    }
+
+    fn leaf(&self) -> Option<&Tensor> {
+        Some(&self.0)
+    }
+}

@@ -1,0 +1,567 @@
+//! New tensors from sizes and numbers, and writes of one number.
+//!
+//! A value that the element type cannot hold is refused ([`check_value`]) instead of wrapping
+//! silently. Sequences ([`arange`], [`linspace`], [`logspace`]) compute each element from its own
+//! index alone, in the precision PyTorch uses, so that no rounding error accumulates and no bit
+//! depends on where a vector register begins.
+//!
+//! `NAME_like` keeps the order of the axes in memory where the original is a dense permutation, as
+//! PyTorch does ([`empty_like`]).
+
+use super::tags::*;
+use super::{Args, Call, Dest, Output, Row};
+use crate::dtype::{Category, DType, Element, Scalar, default_float};
+use crate::graph::inplace;
+use crate::layout::{self, Dims, Layout};
+use crate::random::Sample;
+use crate::storage::Storage;
+use crate::tensor::Tensor;
+use crate::{Result, bail, dispatch};
+
+/// Sets each element of a new tensor by a formula of its index; `$convert` of [`Sample`] says in
+/// which type the formula computes.
+macro_rules! each {
+    ($out:expr, $convert:ident, |$i:ident| $value:expr) => {
+        dispatch!($out.dtype(), T => $out.fill_with::<T, _>(|all| {
+            for ($i, element) in all.iter_mut().enumerate() {
+                *element = <T as Sample>::$convert($value);
+            }
+        }))
+    };
+}
+
+/// Sizes as users give them.
+///
+/// # Errors
+/// If one is negative.
+pub(crate) fn sizes(op: &'static str, sizes: &[i64]) -> Result<Dims> {
+    match sizes.iter().position(|&s| s < 0) {
+        None => Ok(sizes.iter().map(|&s| s as usize).collect()),
+        Some(d) if op == "zeros" => bail!(
+            Value,
+            op,
+            "Dimension size must be non-negative. (size {} at dimension {d} of {sizes:?})",
+            sizes[d]
+        ),
+        Some(d) => bail!(
+            Value,
+            "",
+            "Trying to create tensor with negative dimension {}: {sizes:?} ({op}, dimension {d})",
+            sizes[d]
+        ),
+    }
+}
+
+/// The dtype of an option list that begins at argument `i`: dtype, layout, device, pin_memory.
+pub(crate) fn option_dtype(c: &Args, i: usize) -> Result<Option<DType>> {
+    if c.bool(i + 3) {
+        bail!(Unsupported, "", "Cannot access accelerator device when none is available.");
+    }
+    Ok(c.opt_dtype(i))
+}
+
+/// The name and the range of a type as PyTorch's sentence about overflow has them.
+fn value_range(dtype: DType) -> (&'static str, f64, f64) {
+    fn of<T: Sample>(name: &'static str) -> (&'static str, f64, f64) {
+        let (least, greatest) = T::limits();
+        (name, least, greatest)
+    }
+    match dtype {
+        DType::Bool => ("bool", f64::NEG_INFINITY, f64::INFINITY),
+        DType::UInt8 => of::<u8>("uint8_t"),
+        DType::Int8 => of::<i8>("int8_t"),
+        DType::Int16 => of::<i16>("int16_t"),
+        DType::Int32 => of::<i32>("int"),
+        DType::Int64 => of::<i64>("int64_t"),
+        DType::Float16 => of::<half::f16>("c10::Half"),
+        DType::BFloat16 => of::<half::bf16>("c10::BFloat16"),
+        DType::Float32 => of::<f32>("float"),
+        DType::Float64 => of::<f64>("double"),
+    }
+}
+
+/// Refuses a number that `dtype` cannot hold.
+///
+/// As in PyTorch everything has a truth value, floats lose their fraction in integers, infinity
+/// fits every floating type, and a negative integer may wrap to an unsigned one of the same
+/// magnitude.
+///
+/// # Errors
+/// `value cannot be converted to type uint8_t without overflow`.
+///
+/// ```
+/// use wengert::{DType, Scalar, ops::create::check_value};
+/// assert!(check_value(Scalar::Int(255), DType::UInt8).is_ok());
+/// assert!(check_value(Scalar::Int(300), DType::UInt8).is_err());
+/// ```
+pub fn check_value(value: Scalar, dtype: DType) -> Result<()> {
+    let (name, least, greatest) = value_range(dtype);
+    let fits = match (value, dtype.category()) {
+        (_, Category::Bool) | (Scalar::Bool(_), _) => true,
+        (Scalar::Int(i), Category::Integer) => {
+            let low = if dtype.is_signed() { least as i64 } else { -(greatest as i64) };
+            // The doubles of int64 are rounded outwards, and saturate back to its limits.
+            (low..=greatest as i64).contains(&i)
+        }
+        (Scalar::Int(i), _) => (least..=greatest).contains(&(i as f64)),
+        (Scalar::Float(x), Category::Integer) => (least..=greatest).contains(&x),
+        (Scalar::Float(x), _) => !x.is_finite() || (least..=greatest).contains(&x),
+    };
+    if fits {
+        return Ok(());
+    }
+    bail!(
+        Value,
+        "",
+        "value cannot be converted to type {name} without overflow: {value} is not in [{least}, \
+         {greatest}] ({dtype})"
+    )
+}
+
+/// One value everywhere: into `dest` if that is a tensor, whose type then decides.
+fn fill(
+    op: &'static str,
+    wanted: &[i64],
+    value: Option<Scalar>,
+    dtype: Option<DType>,
+    dest: Dest,
+) -> Result<Tensor> {
+    let shape = sizes(op, wanted)?;
+    let out = match dest {
+        Dest::New => {
+            let dtype = dtype.unwrap_or_else(default_float);
+            return filled(op, Layout::contiguous(op, &shape, dtype.size())?, value, dtype);
+        }
+        Dest::Into(out) => out,
+    };
+    if dtype.is_some_and(|d| d != out.dtype()) {
+        bail!(DType, op, "dtype= is not the type of out=, {}", out.dtype());
+    }
+    if out.shape() != &shape[..] {
+        return Err(super::pointwise::resize_error(op, out, &shape));
+    }
+    if let Some(value) = value {
+        check_value(value, out.dtype())?;
+        out.fill_raw(value);
+    }
+    Ok(out.clone())
+}
+
+/// New memory with one value everywhere; `None` leaves whatever is there.
+fn filled(op: &'static str, layout: Layout, value: Option<Scalar>, dtype: DType) -> Result<Tensor> {
+    layout::checked_numel(op, layout.shape(), dtype.size())?;
+    let bytes = layout.numel() * dtype.size();
+    let Some(value) = value else {
+        return Ok(Tensor::from_parts(Storage::uninitialised(bytes)?, layout, dtype));
+    };
+    check_value(value, dtype)?;
+    if value == Scalar::Int(0) {
+        return Ok(Tensor::from_parts(Storage::zeroed(bytes)?, layout, dtype));
+    }
+    let out = Tensor::from_parts(Storage::uninitialised(bytes)?, layout, dtype);
+    out.fill_raw(value);
+    Ok(out)
+}
+
+/// A gapless layout of the shape of `x`, at offset 0, its axes in the same order in memory.
+pub(crate) fn layout_like(x: &Tensor, dtype: DType) -> Result<Layout> {
+    if !x.is_contiguous()
+        && let Some(strides) = super::pointwise::dense_permutation(x.layout())
+    {
+        layout::checked_numel("empty_like", x.shape(), dtype.size())?;
+        return Ok(Layout::strided(x.shape(), &strides, 0));
+    }
+    Layout::contiguous("empty_like", x.shape(), dtype.size())
+}
+
+/// Zeros like another tensor.
+pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
+    filled("zeros_like", layout_like(x, x.dtype())?, Some(Scalar::Int(0)), x.dtype())
+}
+
+/// Uninitialised elements with the shape, type and order of axes in memory of another tensor.
+pub fn empty_like(x: &Tensor, dtype: Option<DType>) -> Result<Tensor> {
+    let dtype = dtype.unwrap_or(x.dtype());
+    filled("empty_like", layout_like(x, dtype)?, None, dtype)
+}
+
+/// The rows `NAME_like`, whose options begin at argument `i`.
+fn like(op: &'static str, c: &Args, i: usize, value: Option<Scalar>) -> Result<Output> {
+    let x = c.tensor(0);
+    let dtype = option_dtype(c, i)?.unwrap_or(x.dtype());
+    let layout = match c.opt_str(i + 4) {
+        Some("contiguous_format") => Layout::contiguous(op, x.shape(), dtype.size())?,
+        _ => layout_like(x, dtype)?,
+    };
+    Ok(filled(op, layout, value, dtype)?.into())
+}
+
+/// The methods `new_NAME`, whose options begin at argument `i`.
+fn fresh(op: &'static str, c: &Args, i: usize, value: Option<Scalar>) -> Result<Output> {
+    let dtype = option_dtype(c, i)?.unwrap_or(c.tensor(0).dtype());
+    Ok(fill(op, c.ints(1), value, Some(dtype), Dest::New)?.into())
+}
+
+/// `start`, `start + step`, … up to `end`, without it.
+///
+/// Without a dtype, whole numbers give int64 and anything else the default floating type. The
+/// number of elements is computed in float64, except for int64, where it is exact.
+///
+/// # Errors
+/// The step is zero or leads away from `end`; a bound is not finite; bool.
+///
+/// ```
+/// use wengert::{Scalar, ops::create::arange};
+/// let t = arange(Scalar::Int(1), Scalar::Int(8), Scalar::Int(3), None)?;
+/// assert_eq!(t.to_vec::<i64>()?, [1, 4, 7]);
+/// # Ok::<(), wengert::Error>(())
+/// ```
+pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: Option<DType>) -> Result<Tensor> {
+    let whole = [start, end, step].iter().all(|s| s.category() != Category::Floating);
+    let dtype = dtype.unwrap_or_else(|| if whole { DType::Int64 } else { default_float() });
+    let (a, b, s) = (start.to_f64(), end.to_f64(), step.to_f64());
+    if dtype.is_integral() {
+        for bound in [start, end, step] {
+            check_value(bound, DType::Int64)?;
+        }
+    }
+    let zero_step = if dtype == DType::Int64 { step.to_i64() == 0 } else { s == 0.0 };
+    if zero_step || s.is_nan() {
+        bail!(Value, "", "step must be nonzero (arange from {start} to {end} in steps of {step})");
+    }
+    if !a.is_finite() || !b.is_finite() {
+        let text = |x: f64| if x.is_nan() { "nan".into() } else { x.to_string() };
+        bail!(Value, "", "unsupported range: {} -> {}", text(a), text(b));
+    }
+    if (s > 0.0 && b < a) || (s < 0.0 && b > a) {
+        bail!(
+            Value,
+            "",
+            "upper bound and lower bound inconsistent with step sign (arange from {start} to {end} \
+             in steps of {step})"
+        );
+    }
+    let count = if dtype == DType::Int64 {
+        let (a, b, s) = (start.to_i64() as i128, end.to_i64() as i128, step.to_i64() as i128);
+        usize::try_from((b - a + s - s.signum()) / s).ok()
+    } else {
+        let count = ((b - a) / s).ceil();
+        (count < i64::MAX as f64).then_some(count as usize)
+    };
+    let Some(count) = count else {
+        bail!(Overflow, "", "invalid size, possible overflow? (arange from {start} to {end})");
+    };
+    if dtype == DType::Bool {
+        bail!(Unsupported, "", "\"arange_cpu\" not implemented for 'Bool'");
+    }
+    let out = Tensor::uninitialised("arange", &[count], dtype)?;
+    if dtype.is_integral() {
+        let (start, step) = (start.to_i64(), step.to_i64());
+        each!(out, from_i64, |i| start.wrapping_add(step.wrapping_mul(i as i64)));
+    } else if dtype.compute() == dtype {
+        each!(out, from_f64, |i| a + s * i as f64);
+    } else {
+        let (start, step) = (a as f32, s as f32);
+        each!(out, from_f32, |i| start + step * i as f32);
+    }
+    Ok(out)
+}
+
+fn steps(op: &'static str, steps: i64) -> Result<usize> {
+    match usize::try_from(steps) {
+        Ok(steps) => Ok(steps),
+        Err(_) => bail!(Value, "", "number of steps must be non-negative ({op}: {steps})"),
+    }
+}
+
+/// `count` numbers from `start` to `end`, both included, at equal distances.
+///
+/// The second half is counted from the end, so that the last element is `end` exactly. The
+/// arithmetic is that of the type; float64 for integers.
+///
+/// # Errors
+/// `count` is negative; bool; a bound that the type cannot hold.
+pub fn linspace(start: Scalar, end: Scalar, count: i64, dtype: Option<DType>) -> Result<Tensor> {
+    let count = steps("linspace", count)?;
+    let dtype = dtype.unwrap_or_else(default_float);
+    if dtype == DType::Bool {
+        bail!(Unsupported, "", "\"linspace_cpu\" not implemented for 'Bool'");
+    }
+    check_value(start, dtype)?;
+    check_value(end, dtype)?;
+    let out = Tensor::uninitialised("linspace", &[count], dtype)?;
+    if count == 1 {
+        out.fill_raw(start);
+        return Ok(out);
+    }
+    let (half, last) = (count / 2, count.saturating_sub(1));
+    dispatch!(dtype, T => {
+        // Each operation is rounded to the type, as the type's own arithmetic would.
+        let round = |x: f64| if dtype.is_floating() { T::from_f64(x).to_f64() } else { x };
+        let (a, b) = (T::from_scalar(start).to_f64(), T::from_scalar(end).to_f64());
+        let step = round(round(b - a) / round(last as f64));
+        out.fill_with::<T, _>(|all| for (i, element) in all.iter_mut().enumerate() {
+            *element = T::from_f64(if i < half {
+                a + round(step * round(i as f64))
+            } else {
+                b - round(step * round((last - i) as f64))
+            });
+        });
+    });
+    Ok(out)
+}
+
+/// `base` to the powers of [`linspace`], computed in float64.
+///
+/// # Errors
+/// As those of [`linspace`].
+pub fn logspace(
+    start: Scalar,
+    end: Scalar,
+    count: i64,
+    base: f64,
+    dtype: Option<DType>,
+) -> Result<Tensor> {
+    let count = steps("logspace", count)?;
+    let dtype = dtype.unwrap_or_else(default_float);
+    if dtype == DType::Bool {
+        bail!(Unsupported, "", "\"logspace_cpu\" not implemented for 'Bool'");
+    }
+    let (a, b) = (start.to_f64(), end.to_f64());
+    let out = Tensor::uninitialised("logspace", &[count], dtype)?;
+    let (half, last) = (count / 2, count.saturating_sub(1));
+    let step = if last == 0 { 0.0 } else { (b - a) / last as f64 };
+    let exponent = |i: usize| {
+        if last == 0 || i < half { a + step * i as f64 } else { b - step * (last - i) as f64 }
+    };
+    each!(out, from_f64, |i| base.powf(exponent(i)));
+    Ok(out)
+}
+
+/// Ones on the diagonal of a matrix, zeros elsewhere.
+///
+/// # Errors
+/// A size is negative.
+pub fn eye(rows: i64, columns: Option<i64>, dtype: Option<DType>) -> Result<Tensor> {
+    let columns = columns.unwrap_or(rows);
+    for (name, size) in [("n", rows), ("m", columns)] {
+        if size < 0 {
+            bail!(Value, "", "{name} must be greater or equal to 0, got {size} (eye)");
+        }
+    }
+    let (rows, columns) = (rows as usize, columns as usize);
+    let out = Tensor::zeros(&[rows, columns], dtype.unwrap_or_else(default_float))?;
+    let diagonal = Layout::strided(&[rows.min(columns)], &[columns as isize + 1], 0);
+    out.detach().view_as_layout(diagonal).fill_raw(Scalar::Bool(true));
+    Ok(out)
+}
+
+/// Writes one number everywhere; the gradient of what was there is zero.
+///
+/// # Errors
+/// `value` has dimensions, or the type cannot hold it; `x` may not be written to.
+pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
+    if value.ndim() != 0 {
+        bail!(
+            Shape,
+            "",
+            "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+            value.ndim()
+        );
+    }
+    if value.requires_grad() && crate::graph::is_grad_enabled() {
+        return super::cast::copy_(x, value);
+    }
+    overwrite(x, "fill", "FillBackward2", value.item()?)
+}
+
+/// Writes zeros; the gradient of what was there is zero.
+///
+/// # Errors
+/// `x` may not be written to.
+pub fn zero_(x: &Tensor) -> Result<()> {
+    overwrite(x, "zero", "ZeroBackward0", Scalar::Bool(false))
+}
+
+fn overwrite(x: &Tensor, op: &'static str, node: &'static str, value: Scalar) -> Result<()> {
+    check_value(value, x.dtype())?;
+    inplace::check(x, op)?;
+    x.fill_raw(value);
+    inplace::overwritten(x, node)
+}
+
+/// What every function that makes a tensor takes.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! signature_with_options {
+    ($head:literal) => {
+        concat!(
+            "(",
+            $head,
+            ", dtype: dtype? = None, layout: layout? = None, device: device? = None, ",
+            "pin_memory: bool = False)"
+        )
+    };
+    ($head:literal, like) => {
+        concat!(
+            "(",
+            $head,
+            ", dtype: dtype? = None, layout: layout? = None, device: device? = None, ",
+            "pin_memory: bool = False, memory_format: memory_format? = None)"
+        )
+    };
+}
+use signature_with_options as signature;
+
+const NEW: u32 = FUNCTION | FACTORY;
+const ONE: Scalar = Scalar::Int(1);
+const ZERO: Scalar = Scalar::Int(0);
+
+/// A row of the family whose size comes first and whose options begin at argument 1.
+macro_rules! of_size {
+    ($name:literal, $value:expr, $doc:literal) => {
+        Row {
+            name: $name,
+            aliases: &[],
+            signatures: &[signature!("size: size, *")],
+            doc: &[$doc],
+            tags: NEW | OUT,
+            call: Call::Into(|c, dest| fill($name, c.ints(0), $value, option_dtype(c, 1)?, dest)),
+        }
+    };
+}
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    of_size!("zeros", Some(ZERO), " Zeros of the given size."),
+    of_size!("ones", Some(ONE), " Ones of the given size."),
+    of_size!("empty", None, " Uninitialised elements of the given size."),
+    Row {
+        name: "full",
+        aliases: &[],
+        signatures: &[signature!("size: int[], fill_value: Number, *")],
+        doc: &[" One number everywhere; its kind decides the type unless one is given."],
+        tags: NEW | OUT,
+        call: Call::Into(|c, dest| {
+            let inferred = match dest {
+                Dest::New => Some(c.number(1).default_dtype()),
+                Dest::Into(_) => None,
+            };
+            let dtype = option_dtype(c, 2)?.or(inferred);
+            fill("full", c.ints(0), Some(c.number(1)), dtype, dest)
+        }),
+    },
+    Row::make(
+        "zeros_like",
+        &[signature!("input, *", like)],
+        NEW,
+        &[" Zeros with the size and type of another tensor."],
+        |c| like("zeros_like", c, 1, Some(ZERO)),
+    ),
+    Row::make(
+        "ones_like",
+        &[signature!("input, *", like)],
+        NEW,
+        &[" Ones with the size and type of another tensor."],
+        |c| like("ones_like", c, 1, Some(ONE)),
+    ),
+    Row::make(
+        "empty_like",
+        &[signature!("input, *", like)],
+        NEW,
+        &[" Uninitialised elements with the size and type of another tensor."],
+        |c| like("empty_like", c, 1, None),
+    ),
+    Row::make(
+        "full_like",
+        &[signature!("input, fill_value: Number, *", like)],
+        NEW,
+        &[" One number everywhere, with the size and type of another tensor."],
+        |c| like("full_like", c, 2, Some(c.number(1))),
+    ),
+    Row::make(
+        "new_zeros",
+        &[signature!("input, size: size, *")],
+        METHOD | FACTORY,
+        &[" Zeros of the given size with the type of this tensor."],
+        |c| fresh("new_zeros", c, 2, Some(ZERO)),
+    ),
+    Row::make(
+        "new_ones",
+        &[signature!("input, size: size, *")],
+        METHOD | FACTORY,
+        &[" Ones of the given size with the type of this tensor."],
+        |c| fresh("new_ones", c, 2, Some(ONE)),
+    ),
+    Row::make(
+        "new_empty",
+        &[signature!("input, size: size, *")],
+        METHOD | FACTORY,
+        &[" Uninitialised elements of the given size with the type of this tensor."],
+        |c| fresh("new_empty", c, 2, None),
+    ),
+    Row::make(
+        "new_full",
+        &[signature!("input, size: int[], fill_value: Number, *")],
+        METHOD | FACTORY,
+        &[" One number everywhere, with the type of this tensor."],
+        |c| fresh("new_full", c, 3, Some(c.number(2))),
+    ),
+    Row::make(
+        "arange",
+        &[
+            signature!("end: Number, *"),
+            signature!("start: Number, end: Number, step: Number = 1, *"),
+        ],
+        NEW | OUT,
+        &[" Numbers from `start` (0) up to `end`, without it, in steps of `step` (1)."],
+        |c| {
+            let (start, end, step, options) = match c.overload {
+                0 => (ZERO, c.number(0), ONE, 1),
+                _ => (c.number(0), c.number(1), c.number(2), 3),
+            };
+            Ok(arange(start, end, step, option_dtype(c, options)?)?.into())
+        },
+    ),
+    Row::make(
+        "linspace",
+        &[signature!("start: Number, end: Number, steps: int, *")],
+        NEW | OUT,
+        &[" `steps` numbers from `start` to `end`, both included, at equal distances."],
+        |c| Ok(linspace(c.number(0), c.number(1), c.int(2), option_dtype(c, 3)?)?.into()),
+    ),
+    Row::make(
+        "logspace",
+        &[signature!("start: Number, end: Number, steps: int, base: float = 10.0, *")],
+        NEW | OUT,
+        &[" `steps` numbers from `base**start` to `base**end` at equal ratios."],
+        |c| {
+            let dtype = option_dtype(c, 4)?;
+            Ok(logspace(c.number(0), c.number(1), c.int(2), c.float(3), dtype)?.into())
+        },
+    ),
+    Row::make(
+        "eye",
+        &[signature!("n: int, *"), signature!("n: int, m: int, *")],
+        NEW | OUT,
+        &[" Ones on the diagonal of a matrix, zeros elsewhere."],
+        |c| match c.overload {
+            0 => Ok(eye(c.int(0), None, option_dtype(c, 1)?)?.into()),
+            _ => Ok(eye(c.int(0), Some(c.int(1)), option_dtype(c, 2)?)?.into()),
+        },
+    ),
+    Row::make(
+        "fill_",
+        &["(input, value: Operand)"],
+        METHOD,
+        &[" Writes one number everywhere."],
+        |c| {
+            fill_(c.tensor(0), c.tensor(1))?;
+            Ok(c.tensor(0).clone().into())
+        },
+    ),
+    Row::make("zero_", &["(input)"], METHOD, &[" Writes zeros everywhere."], |c| {
+        zero_(c.tensor(0))?;
+        Ok(c.tensor(0).clone().into())
+    }),
+];

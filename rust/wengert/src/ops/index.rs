@@ -1,0 +1,601 @@
+//! Indexing along one axis: `gather`, `scatter`, `index_select`, `index_add` and relatives.
+//!
+//! Each function checks its arguments, turns its index into [`Places`], and applies one of the
+//! maps there; the derivatives come with the maps. A position out of range is an index error that
+//! says which element of the index it is, where PyTorch says only that there is one.
+
+use super::places::{Outside, Places, Positions};
+use super::tags::*;
+use super::{Call, Dest, Row, cast, create, view};
+use crate::layout::{Dims, ShapeText, wrap_dim};
+use crate::tensor::Tensor;
+use crate::{DType, Error, Kind, Result, Scalar, bail};
+
+/// Where in a tensor the element with a row-major number stands.
+fn place(shape: &[usize], at: usize) -> Dims {
+    let mut rest = at;
+    let mut place = Dims::from_elem(0, shape.len());
+    for (p, &size) in place.iter_mut().zip(shape).rev() {
+        *p = rest % size.max(1);
+        rest /= size.max(1);
+    }
+    place
+}
+
+/// The error for a position that is not on its axis, after PyTorch's sentence.
+#[cold]
+pub(crate) fn out_of_bounds(
+    op: &'static str,
+    index: &Tensor,
+    outside: &Outside,
+    dim: usize,
+    size: usize,
+) -> Error {
+    let at = place(index.shape(), outside.at);
+    Error::plain(
+        Kind::Index,
+        format!(
+            "index {} is out of bounds for dimension {dim} with size {size} ({op}: at {} of the \
+             index)",
+            outside.value,
+            ShapeText(&at)
+        ),
+    )
+}
+
+/// The error for a row that a table does not have, in PyTorch's other sentence.
+#[cold]
+fn out_of_range(op: &'static str, index: &Tensor, outside: &Outside, size: usize) -> Error {
+    let at = place(index.shape(), outside.at);
+    Error::plain(
+        Kind::Index,
+        format!(
+            "index out of range in self ({op}: index {} at {} of the index, for size {size})",
+            outside.value,
+            ShapeText(&at)
+        ),
+    )
+}
+
+fn is_index(index: &Tensor) -> bool {
+    matches!(index.dtype(), DType::Int32 | DType::Int64)
+}
+
+/// A tensor without dimensions as a vector of one element.
+fn lifted(x: &Tensor) -> Result<Tensor> {
+    if x.ndim() == 0 { view::reshape_to(x, &[1]) } else { Ok(x.clone()) }
+}
+
+/// Writes to a copy of `x`, or to `out`, which becomes one.
+fn write_to(
+    op: &'static str,
+    dest: Dest,
+    x: &Tensor,
+    make: impl FnOnce() -> Result<Tensor>,
+    write: impl FnOnce(&Tensor) -> Result<()>,
+) -> Result<Tensor> {
+    let Dest::Into(out) = dest else { return make() };
+    if out.shape() != x.shape() {
+        return Err(super::pointwise::resize_error(op, out, x.shape()));
+    }
+    super::pointwise::check_storable(x.dtype(), out.dtype())?;
+    let in_place = out.same(x);
+    if out.dtype() != x.dtype() || (!in_place && out.storage().same(x.storage())) {
+        out.copy_raw(&make()?);
+        return Ok(out.clone());
+    }
+    if !in_place {
+        out.copy_raw(x);
+    }
+    write(&lifted(&out.detach())?)?;
+    Ok(out.clone())
+}
+
+/// The places of `gather` and `scatter`.
+fn along(op: &'static str, x: &Tensor, dim: usize, index: &Tensor) -> Result<Places> {
+    match Positions::of(index, x.shape()[dim], false)? {
+        Ok(positions) => Ok(Places::along(x.shape(), index.shape(), dim, positions)),
+        Err(outside) => Err(out_of_bounds(op, index, &outside, dim, x.shape()[dim])),
+    }
+}
+
+/// The elements of `x` with their index along one axis replaced by that in `index`:
+/// `out[i][j] = x[i][index[i][j]]` for the second of two axes.
+///
+/// ```
+/// use wengert::{Tensor, ops::index::gather};
+/// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+/// let i = Tensor::from_slice(&[0i64, 0, 1, 0], &[2, 2])?;
+/// assert_eq!(gather(&x, 1, &i)?.to_vec::<f32>()?, [1.0, 1.0, 4.0, 3.0]);
+/// # Ok::<(), wengert::Error>(())
+/// ```
+///
+/// # Errors
+/// The index is no integer tensor, has another number of dimensions, is larger than `x` along
+/// another axis, or leads outside.
+pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
+    let d = wrap_dim(dim, x.ndim())?;
+    if !is_index(index) && index.numel() > 0 {
+        bail!(DType, "", "gather(): Expected dtype int32/int64 for index, got {}", index.dtype());
+    }
+    if index.numel() == 0 && index.ndim() != x.ndim() {
+        return Tensor::uninitialised("gather", index.shape(), x.dtype());
+    }
+    let (whole, part) = (lifted(x)?, lifted(index)?);
+    check_dimensions("gather", &whole, "Index", &part)?;
+    let (n, m) = (part.shape(), whole.shape());
+    if let Some(k) = (0..n.len()).find(|&k| k != d && n[k] > m[k] && part.numel() > 0) {
+        bail!(
+            Shape,
+            "",
+            "Size does not match at dimension {k} expected index {n:?} to be no larger than self \
+             {m:?} apart from dimension {d}"
+        );
+    }
+    let y = along("gather", &whole, d, &part)?.take("GatherBackward0", &whole)?;
+    if index.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
+}
+
+fn check_dimensions(op: &str, x: &Tensor, name: &str, other: &Tensor) -> Result<()> {
+    if x.ndim() != other.ndim() {
+        bail!(
+            Shape,
+            "",
+            "{name} tensor must have the same number of dimensions as input tensor ({op}: shapes \
+             {:?} and {:?})",
+            other.shape(),
+            x.shape()
+        );
+    }
+    Ok(())
+}
+
+/// What `scatter` writes.
+#[derive(Clone, Copy)]
+pub enum Scattered<'a> {
+    /// The elements of a tensor, of which the part of the size of the index is used.
+    Elements(&'a Tensor),
+    /// One number.
+    Number(Scalar),
+}
+
+/// `x` with elements written (or added, with `add`) where [`gather`] would read:
+/// `x[i][index[i][j]] = src[i][j]` for the second of two axes.
+///
+/// Of values for one place, the last in row-major order stays.
+///
+/// # Errors
+/// As those of [`gather`]; `src` is smaller than the index or of another type.
+pub fn scatter(
+    x: &Tensor,
+    dim: i64,
+    index: &Tensor,
+    src: Scattered,
+    add: bool,
+    dest: Dest,
+) -> Result<Tensor> {
+    let op = if add { "scatter_add" } else { "scatter" };
+    let d = wrap_dim(dim, x.ndim())?;
+    if !is_index(index) && index.numel() > 0 {
+        bail!(DType, "", "scatter(): Expected dtype int32/int64 for index, got {}", index.dtype());
+    }
+    if let Scattered::Elements(src) = src
+        && src.dtype() != x.dtype()
+    {
+        bail!(
+            DType,
+            "",
+            "scatter(): Expected self.dtype to be equal to src.dtype ({} and {})",
+            x.dtype(),
+            src.dtype()
+        );
+    }
+    if index.numel() == 0 {
+        return write_to(op, dest, x, || cast::clone(x), |_| Ok(()));
+    }
+    let (whole, part) = (lifted(x)?, lifted(index)?);
+    check_dimensions(op, &whole, "Index", &part)?;
+    let (n, m) = (part.shape(), whole.shape());
+    let too_large = (0..n.len()).any(|k| k != d && n[k] > m[k]);
+    let restored = |y: Tensor| if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) };
+    match src {
+        Scattered::Number(value) => {
+            if too_large {
+                bail!(
+                    Shape,
+                    "",
+                    "Expected index {n:?} to be no larger than self {m:?} apart from dimension {d}"
+                );
+            }
+            create::check_value(value, x.dtype())?;
+            let places = along(op, &whole, d, &part)?;
+            write_to(
+                op,
+                dest,
+                x,
+                || restored(places.put_number("ScatterBackward1", &whole, value)?),
+                |out| places.write(out, &Tensor::full(places.shape(), value, x.dtype())?, false),
+            )
+        }
+        Scattered::Elements(src) => {
+            let src = lifted(src)?;
+            check_dimensions(op, &whole, "Src", &src)?;
+            let s = src.shape();
+            if too_large || n.iter().zip(s).any(|(n, s)| n > s) {
+                bail!(
+                    Shape,
+                    "",
+                    "Expected index {n:?} to be no larger than self {m:?} apart from dimension {d} and \
+                     to be no larger size than src {s:?}"
+                );
+            }
+            let mut src = src.clone();
+            for (k, &size) in n.iter().enumerate() {
+                if src.shape()[k] != size {
+                    src = view::narrow(&src, k as i64, 0, size as i64)?;
+                }
+            }
+            let places = along(op, &whole, d, &part)?;
+            let make = || match add {
+                true => places.add("ScatterAddBackward0", &whole, &src),
+                false => places.put("ScatterBackward0", &whole, &src),
+            };
+            write_to(op, dest, x, || restored(make()?), |out| places.write(out, &src, add))
+        }
+    }
+}
+
+/// The places of slices along an axis. `vector` says the index as errors name it.
+fn slices(
+    op: &'static str,
+    x: &Tensor,
+    d: usize,
+    index: &Tensor,
+    error: impl FnOnce(&Outside) -> Error,
+) -> Result<Places> {
+    if index.ndim() > 1 {
+        bail!(
+            Index,
+            "",
+            "{op}(): Index is supposed to be a vector, but got dim: {} with type: {} and size: {:?}",
+            index.ndim(),
+            index.dtype().scalar_type_name(),
+            index.shape()
+        );
+    }
+    if !is_index(index) {
+        bail!(DType, "", "{op}(): Expected dtype int32 or int64 for index, got {}", index.dtype());
+    }
+    let index = lifted(index)?;
+    match Positions::of(&index, x.shape()[d], false)? {
+        Ok(positions) => Ok(Places::across(x.shape(), index.shape(), vec![(d, positions)])),
+        Err(outside) => Err(error(&outside)),
+    }
+}
+
+/// The slices of `x` along an axis that a vector names, in its order.
+///
+/// # Errors
+/// The index is no vector of integers, or leads outside.
+pub fn index_select(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
+    let d = wrap_dim(dim, x.ndim())?;
+    let whole = lifted(x)?;
+    let size = whole.shape()[d];
+    let places = slices("index_select", &whole, d, index, |outside| {
+        out_of_range("index_select", index, outside, size)
+    })?;
+    if x.ndim() > 0 {
+        return places.take("IndexSelectBackward0", &whole);
+    }
+    if index.numel() != 1 {
+        bail!(
+            Shape,
+            "",
+            "index_select(): Index to scalar can have only 1 value, got {} value(s)",
+            index.numel()
+        );
+    }
+    view::reshape_to(&places.take("IndexSelectBackward0", &whole)?, &[])
+}
+
+/// `x` with slices of `source` added, or written, to its slices along an axis that a vector names.
+///
+/// # Errors
+/// The index is no vector of integers, or leads outside; `source` has another shape or type.
+pub fn index_add(
+    x: &Tensor,
+    dim: i64,
+    index: &Tensor,
+    source: &Tensor,
+    add: bool,
+    dest: Dest,
+) -> Result<Tensor> {
+    let (op, node) = match add {
+        true => ("index_add_", "IndexAddBackward0"),
+        false => ("index_copy_", "IndexCopyBackward0"),
+    };
+    let d = wrap_dim(dim, x.ndim())?;
+    if source.dtype() != x.dtype() {
+        bail!(
+            DType,
+            "",
+            "{op}(): self ({}) and source ({}) must have the same scalar type",
+            x.dtype().scalar_type_name(),
+            source.dtype().scalar_type_name()
+        );
+    }
+    let (whole, source) = (lifted(x)?, lifted(source)?);
+    let places = slices(op, &whole, d, index, |outside| {
+        out_of_bounds(op, index, outside, d, whole.shape()[d])
+    })?;
+    if source.ndim() != whole.ndim() || source.shape()[d] != index.numel() {
+        bail!(
+            Shape,
+            "",
+            "{op}(): Number of indices ({}) should be equal to source.size(dim): ({}), for dim: {d}",
+            index.numel(),
+            source.shape().get(d).copied().unwrap_or(0)
+        );
+    }
+    if source.shape() != places.shape() {
+        bail!(
+            Shape,
+            "",
+            "source tensor shape must match self tensor shape, excluding the specified dimension. Got \
+             self.shape = {:?} source.shape = {:?}",
+            x.shape(),
+            source.shape()
+        );
+    }
+    let make = || {
+        let y = match add {
+            true => places.add(node, &whole, &source),
+            false => places.put(node, &whole, &source),
+        }?;
+        if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
+    };
+    write_to(op, dest, x, make, |out| places.write(out, &source, add))
+}
+
+/// `x` with one number in its slices along an axis that a vector names.
+///
+/// # Errors
+/// The index is no vector of integers, or leads outside; the type cannot hold the number.
+pub fn index_fill(
+    x: &Tensor,
+    dim: i64,
+    index: &Tensor,
+    value: Scalar,
+    dest: Dest,
+) -> Result<Tensor> {
+    let d = wrap_dim(dim, x.ndim())?;
+    create::check_value(value, x.dtype())?;
+    let whole = lifted(x)?;
+    let places = slices("index_fill_", &whole, d, index, |outside| {
+        out_of_bounds("index_fill_", index, outside, d, whole.shape()[d])
+    })?;
+    let make = || {
+        let y = places.put_number("IndexFillBackward0", &whole, value)?;
+        if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
+    };
+    write_to("index_fill_", dest, x, make, |out| {
+        places.write(out, &Tensor::full(places.shape(), value, x.dtype())?, false)
+    })
+}
+
+/// [`gather`] with the other axes broadcast; of the flattened tensor if there is no axis.
+///
+/// # Errors
+/// As those of [`gather`]; shapes do not broadcast.
+pub fn take_along_dim(x: &Tensor, indices: &Tensor, dim: Option<i64>) -> Result<Tensor> {
+    if indices.dtype() != DType::Int64 {
+        bail!(
+            DType,
+            "",
+            "torch.take_along_dim(): dtype of indices should be Long but got {}",
+            indices.dtype().scalar_type_name()
+        );
+    }
+    let Some(dim) = dim else {
+        return gather(&view::reshape(x, &[-1])?, 0, &view::reshape(indices, &[-1])?);
+    };
+    if x.ndim() != indices.ndim() {
+        bail!(
+            Shape,
+            "",
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, but \
+             got {} dimensions for input, and {} dimensions for indices",
+            x.ndim(),
+            indices.ndim()
+        );
+    }
+    let d = wrap_dim(dim, x.ndim())?;
+    // Broadcast as if both had one position along the axis.
+    let flat = |t: &Tensor| {
+        let mut shape = Dims::from_slice(t.shape());
+        if let Some(size) = shape.get_mut(d) {
+            *size = 1;
+        }
+        shape
+    };
+    let common = crate::layout::broadcast("take_along_dim", &flat(x), &flat(indices))?;
+    let spread = |t: &Tensor| {
+        let mut shape = common.clone();
+        if let Some(size) = shape.get_mut(d) {
+            *size = t.shape()[d];
+        }
+        view::expand_to(t, &shape)
+    };
+    gather(&spread(x)?, dim, &spread(indices)?)
+}
+
+/// The elements with the given numbers in row-major order; negative ones count from the end.
+///
+/// # Errors
+/// The index is not int64, or leads outside.
+pub fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
+    if index.dtype() != DType::Int64 {
+        bail!(
+            DType,
+            "",
+            "take(): Expected a long tensor for index, but got {}",
+            index.dtype().scalar_type_name()
+        );
+    }
+    let flat = view::reshape_to(x, &[x.numel()])?;
+    match Positions::of(index, x.numel(), true)? {
+        Ok(positions) => Places::across(flat.shape(), index.shape(), vec![(0, positions)])
+            .take("TakeBackward0", &flat),
+        Err(outside) => bail!(
+            Index,
+            "",
+            "out of range: tried to access index {} on a tensor of {} elements. (take: at {} of the \
+             index)",
+            outside.value,
+            x.numel(),
+            ShapeText(&place(index.shape(), outside.at))
+        ),
+    }
+}
+
+/// The rows of a table that integers name. The row `padding` gets no gradient.
+///
+/// # Errors
+/// The table is no matrix, the index holds no integers or leads outside.
+pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result<Tensor> {
+    let [rows, _] = *table.shape() else {
+        bail!(Shape, "", "'weight' must be 2-D (embedding: shape {:?})", table.shape());
+    };
+    if !is_index(index) {
+        bail!(
+            DType,
+            "",
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: \
+             Long, Int; but got {} instead (while checking arguments for embedding)",
+            index.dtype()
+        );
+    }
+    let size = rows as i64;
+    let padding = match padding {
+        Some(p) if !(-size..size).contains(&p) => {
+            bail!(Value, "", "Padding_idx must be within num_embeddings ({p} of {rows})")
+        }
+        Some(p) => Some(if p < 0 { p + size } else { p }),
+        None => None,
+    };
+    let places = match Positions::of(index, rows, false)? {
+        Ok(positions) => Places::across(table.shape(), index.shape(), vec![(0, positions)]),
+        Err(outside) => return Err(out_of_range("embedding", index, &outside, rows)),
+    };
+    let y = places.take("EmbeddingBackward0", table)?;
+    let Some(padding) = padding else { return Ok(y) };
+    // The rows of the padding are values without history.
+    let is_padding = super::compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
+    let is_padding = view::unsqueeze(&is_padding, -1)?;
+    super::binary::where_(&is_padding, &y.detach(), &y)
+}
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    Row::make(
+        "gather",
+        &["(input, dim: int, index, *, sparse_grad: bool = False)"],
+        FUNCTION | METHOD | OUT,
+        &[" The elements whose index along one axis is replaced by that in `index`."],
+        |c| Ok(gather(c.tensor(0), c.int(1), c.tensor(2))?.into()),
+    ),
+    Row {
+        name: "scatter",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, src)", "(input, dim: int, index, value: Number)"],
+        doc: &[" Writes elements of `src`, or one value, to where `gather` would read them."],
+        tags: ALL_FORMS,
+        call: Call::Into(|c, dest| {
+            let src = match c.overload {
+                0 => Scattered::Elements(c.tensor(3)),
+                _ => Scattered::Number(c.number(3)),
+            };
+            scatter(c.tensor(0), c.int(1), c.tensor(2), src, false, dest)
+        }),
+    },
+    Row {
+        name: "scatter_add",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, src)"],
+        doc: &[" Adds elements of `src` to where `gather` would read them, in order."],
+        tags: ALL_FORMS,
+        call: Call::Into(|c, dest| {
+            let src = Scattered::Elements(c.tensor(3));
+            scatter(c.tensor(0), c.int(1), c.tensor(2), src, true, dest)
+        }),
+    },
+    Row::make(
+        "index_select",
+        &["(input, dim: int, index)"],
+        FUNCTION | METHOD | OUT,
+        &[" The slices along an axis that a vector names, in its order."],
+        |c| Ok(index_select(c.tensor(0), c.int(1), c.tensor(2))?.into()),
+    ),
+    Row {
+        name: "index_add",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, source, *, alpha: Number = 1)"],
+        doc: &[
+            " Adds `alpha` times slices of `source` to the slices that a vector names, in order.",
+        ],
+        tags: ALL_FORMS,
+        call: Call::Into(|c, dest| {
+            let scaled;
+            let source = match c.number(4) {
+                Scalar::Int(1) => c.tensor(3),
+                alpha => {
+                    let factor = Tensor::full(&[], alpha, c.tensor(3).dtype())?;
+                    scaled = super::mul(c.tensor(3), &factor)?;
+                    &scaled
+                }
+            };
+            index_add(c.tensor(0), c.int(1), c.tensor(2), source, true, dest)
+        }),
+    },
+    Row {
+        name: "index_copy",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, source)"],
+        doc: &[" Writes slices of `source` to the slices that a vector names, in order."],
+        tags: ALL_FORMS,
+        call: Call::Into(|c, dest| {
+            index_add(c.tensor(0), c.int(1), c.tensor(2), c.tensor(3), false, dest)
+        }),
+    },
+    Row {
+        name: "index_fill",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, value: Number)"],
+        doc: &[" Writes one number to the slices that a vector names."],
+        tags: FUNCTION | METHOD | INPLACE,
+        call: Call::Into(|c, dest| {
+            index_fill(c.tensor(0), c.int(1), c.tensor(2), c.number(3), dest)
+        }),
+    },
+    Row::make(
+        "take_along_dim",
+        &["(input, indices, dim: int? = None)"],
+        FUNCTION | METHOD | OUT,
+        &[" `gather` with the other axes broadcast; without an axis, of the flattened tensor."],
+        |c| Ok(take_along_dim(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
+    ),
+    Row::make(
+        "take",
+        &["(input, index)"],
+        FUNCTION | METHOD | OUT,
+        &[" The elements with the given numbers in row-major order."],
+        |c| Ok(take(c.tensor(0), c.tensor(1))?.into()),
+    ),
+    Row::make(
+        "nn.functional.embedding",
+        &["(input, weight, padding_idx: int? = None)"],
+        FUNCTION,
+        &[" The rows of a table that integers name; the row `padding_idx` gets no gradient."],
+        |c| Ok(embedding(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
+    ),
+];

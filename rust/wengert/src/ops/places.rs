@@ -1,0 +1,304 @@
+//! Which elements of a tensor an index names, and the four linear maps that go with them.
+//!
+//! [`Places`] is what all indexing operations have in common: positions, checked once and kept as
+//! plain numbers, so that neither a later write to the index tensor nor a second pass can go
+//! astray. On places there are four maps; the first two are each other's adjoint:
+//!
+//! ```text
+//! take(x)       the elements there                     gather, index, index_select, embedding
+//! spread(v)     zeros with v added there               their gradients
+//! add(x, v)     x with v added there                   scatter_add, index_add
+//! put(x, v)     x with v written there                 scatter, index_put, index_copy
+//! ```
+//!
+//! `d add = (g, take(g))` and `d put = (put(g, 0), take(g))`, so one rule each gives every order.
+//! As in PyTorch, a place that `put` writes twice sends its gradient to both values.
+
+use crate::graph::{Context, Gradients, Op, record};
+use crate::kernels::blocks::{self, Blocks};
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{Result, Scalar};
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
+
+/// One position per element of an index, each checked to lie inside an axis.
+#[derive(Clone)]
+pub struct Positions {
+    all: Arc<[usize]>,
+    bound: usize,
+}
+
+/// A position that is not on its axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// The position as given.
+    pub value: i64,
+    /// Where in the index it stands, row-major.
+    pub at: usize,
+}
+
+impl Positions {
+    /// The elements of an integer tensor as positions on an axis of `bound` elements; with `wrap`,
+    /// negative ones count from the end.
+    ///
+    /// # Errors
+    /// The first element that lies outside, as the inner result.
+    pub fn of(index: &Tensor, bound: usize, wrap: bool) -> Result<Result<Positions, Outside>> {
+        let size = bound as i64;
+        let values = index.to_vec::<i64>()?;
+        let low = if wrap { -size } else { 0 };
+        if let Some(at) = values.iter().position(|v| !(low..size).contains(v)) {
+            return Ok(Err(Outside { value: values[at], at }));
+        }
+        let all = values.iter().map(|&v| if v < 0 { v + size } else { v } as usize).collect();
+        Ok(Ok(Positions { all, bound }))
+    }
+}
+
+/// Elements of a tensor of one shape.
+#[derive(Clone)]
+pub struct Places(Arc<Inner>);
+
+struct Inner {
+    /// The shape of the tensor that has the places.
+    whole: Dims,
+    /// The shape of what is there.
+    part: Dims,
+    kind: Kind,
+}
+
+enum Kind {
+    /// `part[i0, .., id, ..]` is at `whole[i0, .., positions[i0, .., id, ..], ..]`.
+    Along { dim: usize, positions: Positions },
+    /// `part[before.., p, after..]` is at the positions `p` of the indexed axes, and at `before`
+    /// and `after` of the others.
+    Across { indexed: Vec<(usize, Positions)>, before: Vec<usize>, after: Vec<usize> },
+}
+
+impl Places {
+    /// Places that differ from their own index along one axis only: `gather`.
+    ///
+    /// # Panics
+    /// If the positions are not those of `part` on that axis, or `part` is larger than `whole`
+    /// along another.
+    pub fn along(whole: &[usize], part: &[usize], dim: usize, positions: Positions) -> Places {
+        assert!(part.len() == whole.len() && positions.bound == whole[dim]);
+        let count = numel(part);
+        assert!(positions.all.len() == count);
+        assert!((0..part.len()).all(|d| d == dim || count == 0 || part[d] <= whole[d]));
+        let kind = Kind::Along { dim, positions };
+        Places(Arc::new(Inner { whole: whole.into(), part: part.into(), kind }))
+    }
+
+    /// Places named by positions along some axes, given in order, and all of the others: `index`.
+    ///
+    /// `count` is the shape of the positions. Its axes take the place of the indexed axes if those
+    /// are neighbours, and come first otherwise: NumPy's rule.
+    ///
+    /// # Panics
+    /// If axes repeat or are out of order, or the positions are not those of the axes.
+    pub fn across(whole: &[usize], count: &[usize], indexed: Vec<(usize, Positions)>) -> Places {
+        let total = numel(count);
+        assert!(indexed.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(indexed.iter().all(|(d, p)| p.bound == whole[*d] && p.all.len() == total));
+        let is_indexed = |d: &usize| indexed.iter().any(|(i, _)| i == d);
+        let first = indexed.first().map_or(0, |(d, _)| *d);
+        let neighbours = (first..first + indexed.len()).all(|d| is_indexed(&d));
+        let (before, after): (Vec<usize>, Vec<usize>) =
+            (0..whole.len()).filter(|d| !is_indexed(d)).partition(|&d| neighbours && d < first);
+        let sizes = |axes: &[usize]| axes.iter().map(|&d| whole[d]).collect::<Dims>();
+        let mut part = sizes(&before);
+        part.extend_from_slice(count);
+        part.extend(sizes(&after));
+        let kind = Kind::Across { indexed, before, after };
+        Places(Arc::new(Inner { whole: whole.into(), part, kind }))
+    }
+
+    /// The shape of what is there.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.part
+    }
+
+    /// Where the elements are, given the strides of the whole, in the order of the part.
+    fn blocks(&self, strides: &[isize]) -> Blocks {
+        let inner = &*self.0;
+        if inner.part.contains(&0) {
+            return Blocks { offsets: Vec::new(), len: 0, stride: 1 };
+        }
+        match &inner.kind {
+            Kind::Along { dim, positions } => {
+                let mut offsets = vec![0];
+                for (d, &size) in inner.part.iter().enumerate() {
+                    let stride = if d == *dim { 0 } else { strides[d] };
+                    offsets = spaced(&offsets, size, stride);
+                }
+                for (offset, &p) in offsets.iter_mut().zip(positions.all.iter()) {
+                    *offset += p as isize * strides[*dim];
+                }
+                Blocks { offsets, len: 1, stride: 1 }
+            }
+            Kind::Across { indexed, before, after } => {
+                let mut offsets = vec![0];
+                for &d in before {
+                    offsets = spaced(&offsets, inner.whole[d], strides[d]);
+                }
+                let count = indexed.first().map_or(1, |(_, p)| p.all.len());
+                let named: Vec<isize> = (0..count)
+                    .map(|k| indexed.iter().map(|(d, p)| p.all[k] as isize * strides[*d]).sum())
+                    .collect();
+                offsets = offsets.iter().flat_map(|o| named.iter().map(move |n| o + n)).collect();
+                // The last axes that step as one are a block; the others multiply the offsets.
+                let (mut len, mut stride, mut outer) = (1, 1, after.len());
+                while outer > 0 {
+                    let d = after[outer - 1];
+                    if inner.whole[d] != 1 {
+                        if len == 1 {
+                            stride = strides[d];
+                        } else if strides[d] != stride * len as isize {
+                            break;
+                        }
+                        len *= inner.whole[d];
+                    }
+                    outer -= 1;
+                }
+                for &d in &after[..outer] {
+                    offsets = spaced(&offsets, inner.whole[d], strides[d]);
+                }
+                Blocks { offsets, len, stride }
+            }
+        }
+    }
+
+    /// The elements at these places.
+    pub fn take(&self, name: &'static str, x: &Tensor) -> Result<Tensor> {
+        assert_eq!(x.shape(), &self.0.whole[..]);
+        let y = Tensor::uninitialised("index", self.shape(), x.dtype())?;
+        let blocks = self.blocks(x.layout().strides());
+        assert_eq!(blocks.numel(), y.numel());
+        #[allow(unsafe_code)]
+        // SAFETY: positions lie inside their axes and `x` has the shape they were checked for, so
+        // that every offset is one its layout reaches; `y` is new and as large as the part.
+        unsafe {
+            blocks::take(x.dtype(), y.data_ptr(), x.data_ptr(), &blocks);
+        }
+        self.recorded(name, Map::Take, y, &[x])
+    }
+
+    /// Zeros with `v` added at these places.
+    pub fn spread(&self, name: &'static str, v: &Tensor) -> Result<Tensor> {
+        let y = Tensor::zeros(&self.0.whole, v.dtype())?;
+        self.write(&y, v, true)?;
+        self.recorded(name, Map::Spread, y, &[v])
+    }
+
+    /// `x` with `v`, of the same type, added at these places.
+    pub fn add(&self, name: &'static str, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let y = copy(x)?;
+        self.write(&y, v, true)?;
+        self.recorded(name, Map::Add, y, &[x, v])
+    }
+
+    /// `x` with `v`, of the same type, written at these places.
+    pub fn put(&self, name: &'static str, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let y = copy(x)?;
+        self.write(&y, v, false)?;
+        self.recorded(name, Map::Put, y, &[x, v])
+    }
+
+    /// `x` with one number written at these places.
+    pub fn put_number(&self, name: &'static str, x: &Tensor, value: Scalar) -> Result<Tensor> {
+        let y = copy(x)?;
+        self.write(&y, &Tensor::full(self.shape(), value, x.dtype())?, false)?;
+        self.recorded(name, Map::PutNumber, y, &[x])
+    }
+
+    /// Writes or adds `v`, in the shape of the part and of the type of `y`, without recording.
+    pub(crate) fn write(&self, y: &Tensor, v: &Tensor, add: bool) -> Result<()> {
+        assert!(y.shape() == &self.0.whole[..] && v.shape() == self.shape());
+        assert_eq!(y.dtype(), v.dtype());
+        let v =
+            if v.is_contiguous() && !v.storage().same(y.storage()) { v.clone() } else { copy(v)? };
+        let blocks = self.blocks(y.layout().strides());
+        let write = if add { blocks::add } else { blocks::put };
+        #[allow(unsafe_code)]
+        // SAFETY: positions lie inside their axes and `y` has the shape they were checked for, so
+        // that every offset is one its layout reaches; `v` is row-major, as large as the part, and
+        // in other memory.
+        unsafe {
+            write(y.dtype(), v.data_ptr(), y.data_ptr(), &blocks);
+        }
+        Ok(())
+    }
+
+    fn recorded(
+        &self,
+        name: &'static str,
+        map: Map,
+        y: Tensor,
+        inputs: &[&Tensor],
+    ) -> Result<Tensor> {
+        if y.dtype().is_floating() && record::recording(inputs) {
+            let rule = Rule { name, map, places: self.clone() };
+            record::record(&y, inputs, &[], Box::new(rule))?;
+        }
+        Ok(y)
+    }
+}
+
+fn numel(shape: &[usize]) -> usize {
+    if shape.contains(&0) { 0 } else { shape.iter().product() }
+}
+
+/// Every offset repeated `size` times, `stride` apart: one axis further in.
+fn spaced(offsets: &[isize], size: usize, stride: isize) -> Vec<isize> {
+    let steps = move |o: &isize| {
+        let o = *o;
+        (0..size as isize).map(move |i| o + i * stride)
+    };
+    offsets.iter().flat_map(steps).collect()
+}
+
+/// A row-major copy without history.
+fn copy(x: &Tensor) -> Result<Tensor> {
+    let y = Tensor::uninitialised("index", x.shape(), x.dtype())?;
+    y.copy_raw(x);
+    Ok(y)
+}
+
+#[derive(Clone, Copy)]
+enum Map {
+    Take,
+    Spread,
+    Add,
+    Put,
+    PutNumber,
+}
+
+struct Rule {
+    name: &'static str,
+    map: Map,
+    places: Places,
+}
+
+impl Op for Rule {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        let places = &self.places;
+        let erased = || places.put_number("IndexPutBackward0", g, Scalar::Bool(false));
+        let taken = || places.take("IndexBackward0", g);
+        let wanted = |i, f: &dyn Fn() -> Result<Tensor>| ctx.needs(i).then(f).transpose();
+        let gradients: SmallVec<[Option<Tensor>; 2]> = match self.map {
+            Map::Take => smallvec![wanted(0, &|| places.spread("IndexPutBackward0", g))?],
+            Map::Spread => smallvec![wanted(0, &taken)?],
+            Map::Add => smallvec![Some(g.clone()), wanted(1, &taken)?],
+            Map::Put => smallvec![wanted(0, &erased)?, wanted(1, &taken)?],
+            Map::PutNumber => smallvec![wanted(0, &erased)?],
+        };
+        Ok(gradients)
+    }
+}

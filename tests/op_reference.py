@@ -1,0 +1,127 @@
+"""NumPy twins of the operations that NumPy has no function for: slow, short and obvious."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+
+def wide(a):
+    """Integers as PyTorch sums them."""
+    return a.astype("int64") if a.dtype.kind in "uib" else a
+
+
+def axis(f):
+    return lambda a, dim=None, keepdim=False: f(a, axis=dim, keepdims=keepdim)
+
+
+def max_like(whole, along, pick):
+    def f(a, dim=None, keepdim=False):
+        if dim is None:
+            return whole(a)
+        return along(a, axis=dim, keepdims=keepdim), pick(a, axis=dim, keepdims=keepdim)
+
+    return f
+
+
+def moment(f):
+    return lambda a, dim=None, keepdim=False, correction=1: f(
+        a, axis=dim, keepdims=keepdim, ddof=correction
+    )
+
+
+def np_logsumexp(a, dim, keepdim=False):
+    return np.logaddexp.reduce(a, axis=dim, keepdims=keepdim)
+
+
+def np_log_softmax(a, dim):
+    return a - np.logaddexp.reduce(a, axis=dim, keepdims=True) if a.size else a
+
+
+def np_div(a, b, rounding_mode=None):
+    exact = {None: np.true_divide, "floor": np.floor_divide, "trunc": lambda a, b: np.trunc(a / b)}
+    return exact[rounding_mode](a, b)
+
+
+def np_clamp(a, min=None, max=None):  # noqa: A002 - the names of the arguments
+    return np.minimum(
+        np.maximum(a, -np.inf if min is None else min), np.inf if max is None else max
+    )
+
+
+def np_reduced(loss, reduction, count=None):
+    total = loss if reduction == "none" else np.sum(loss)
+    return total / (loss.size if count is None else count) if reduction == "mean" else total
+
+
+def np_nll(a, target, weight=None, reduction="mean", ignore_index=-100):
+    classes = a.shape[0 if a.ndim == 1 else 1]
+    w = (np.ones(classes) if weight is None else weight)[
+        np.where(target == ignore_index, 0, target)
+    ]
+    w = np.where(target == ignore_index, 0.0, w)
+    index = np.expand_dims(np.where(target == ignore_index, 0, target), 0 if a.ndim == 1 else 1)
+    picked = np.take_along_axis(a, index, 0 if a.ndim == 1 else 1).reshape(target.shape)
+    return np_reduced(-picked * w, reduction, w.sum())
+
+
+def np_cross_entropy(
+    a, target, weight=None, reduction="mean", ignore_index=-100, label_smoothing=0.0
+):
+    dim = 0 if a.ndim == 1 else 1
+    log_p = np_log_softmax(a, dim)
+    if target.dtype.kind == "f":
+        return np_reduced(-(log_p * target).sum(dim), reduction, a.size / a.shape[dim])
+    hard = np_nll(log_p, target, weight, reduction, ignore_index)
+    if not label_smoothing:
+        return hard
+    smooth = np_reduced(-log_p.sum(dim), reduction) / a.shape[dim]
+    return (1 - label_smoothing) * hard + label_smoothing * smooth
+
+
+def np_bce_logits(a, target, weight=None, reduction="mean", pos_weight=None):
+    p = 1.0 if pos_weight is None else pos_weight
+    loss = p * target * np.logaddexp(0, -a) + (1 - target) * np.logaddexp(0, a)
+    return np_reduced(loss * (1.0 if weight is None else weight), reduction)
+
+
+def np_gather(a, dim, index):
+    kept = a[
+        tuple(slice(0, n) if d != dim % a.ndim else slice(None) for d, n in enumerate(index.shape))
+    ]
+    return np.take_along_axis(kept, index, dim)
+
+
+def np_cuts(a, size, dim=0):
+    sizes = [size] * -(-a.shape[dim] // size) if isinstance(size, int) else size
+    ends = np.minimum(np.cumsum([0, *sizes]), a.shape[dim])
+    return tuple(np.take(a, range(i, j), dim) for i, j in pairwise(ends))
+
+
+def np_flatten(a, start_dim=0, end_dim=-1):
+    shape = a.shape or (1,)
+    start, end = start_dim % len(shape), end_dim % len(shape)
+    return a.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+def np_expand(a, *sizes):
+    sizes = sizes[0] if sizes and isinstance(sizes[0], tuple) else sizes
+    full = (1,) * (len(sizes) - a.ndim) + a.shape
+    return np.broadcast_to(a, tuple(f if s == -1 else s for s, f in zip(sizes, full, strict=True)))
+
+
+def tup(sizes):
+    return sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+
+
+def np_squeeze(a, dim=None):
+    dims = range(a.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    return np.squeeze(a, tuple(d for d in dims if a.ndim and a.shape[d] == 1))
+
+
+def np_narrow(a, dim, start, length):
+    return np.take(a, range(start, start + length), dim)
+
+
+def np_softplus(a, beta=1, threshold=20):
+    return np.where(a * beta > threshold, a, np.logaddexp(0, a * beta) / beta)
