@@ -231,7 +231,7 @@ pointwise_rows! {
     }
 
     /// The angle of the point `(other, input)`, in `[-π, π]`.
-    atan2(a, b) -> y: "(input, other)", Float, ALL_FORMS => {
+    atan2(a, b) -> y: "(input, other)", Float, ALL_FORMS, aka ["arctan2"] => {
         float: {
             let (p, q) = (a.abs(), b.abs());
             // At the origin and at infinity the quotient is NaN; the angle is that of the corner.
@@ -338,7 +338,7 @@ pointwise_rows! {
             let raised = if x < lo || lo.is_nan() { lo } else { x };
             if raised > hi || hi.is_nan() { hi } else { raised }
         },
-    } "ClampBackward1" {
+    } "ClampBackward0" number "ClampBackward1" {
         x saves(x, lo, hi): |g| clamp_backward(g, x, lo, hi)?,
         lo saves(x, lo, hi): |g| {
             let low = logical_and(&lt(x, lo)?, &lt(lo, hi)?)?;
