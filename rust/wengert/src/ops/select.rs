@@ -319,10 +319,10 @@ fn named(indices: &[Tensor]) -> SmallVec<[Option<Tensor>; 4]> {
 pub const ROWS: &[Row] = &[
     Row::make(
         "nonzero",
-        &["(input, *, as_tuple: bool = False)"],
+        &["(input)", "(input, *, as_tuple: bool) -> Tensor[]"],
         FUNCTION | METHOD | OUT | NONDIFF,
         &[" The indices of the elements that are not zero, one row each, or one vector per axis."],
-        |c| match c.bool(1) {
+        |c| match c.overload == 1 && c.bool(1) {
             true => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
             false => Ok(nonzero(c.tensor(0))?.into()),
         },
