@@ -344,7 +344,7 @@ fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Valu
             Ok(s) => Value::Str(s.to_string_lossy().into_owned()),
             Err(_) => return Err(must_be(name, "str", value)),
         },
-        ParamKind::Ints if value.is_instance_of::<PyInt>() => {
+        ParamKind::Ints if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() => {
             Value::Ints(SmallVec::from_slice(&[long(value)?]))
         }
         ParamKind::Ints | ParamKind::Size => Value::Ints(ints(value, name)?),

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -166,37 +166,50 @@ fn run<'py>(
     form: Form,
     call: &Call<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let op = row.row;
     if call.keywords.is_empty() {
-        let mut args = row.parse(py, call)?;
-        if form == Form::InPlace {
-            released(py, &args, || op.call_inplace(&mut args.clone()))?;
-            return Ok(call.slf.expect("methods have an object").clone());
-        }
-        let result = released(py, &args, || op.call(&args))?;
-        return finish(py, &mut args, result, call);
+        return finish(py, row, form, call, Extras::default());
     }
-    let (extras, keywords) = Extras::take(op, form, call.keywords)?;
-    let call = &Call { keywords: &keywords, ..*call };
+    let (extras, keywords) = Extras::take(row.row, form, call.keywords)?;
+    finish(py, row, form, &Call { keywords: &keywords, ..*call }, extras)
+}
+
+#[inline]
+fn finish<'py>(
+    py: Python<'py>,
+    row: &BoundRow,
+    form: Form,
+    call: &Call<'_, 'py>,
+    extras: Extras<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let op = row.row;
     let mut args = row.parse(py, call)?;
-    if form == Form::InPlace {
-        released(py, &args, || op.call_inplace(&mut args.clone()))?;
-        return Ok(call.slf.expect("methods have an object").clone());
+    if form == Form::InPlace && op.has(tags::VIEW) {
+        return turn(op, &args, call);
     }
-    if extras.inplace {
-        let t = released(py, &args, || op.call_inplace(&mut args.clone()))?;
-        return Ok(wrap(py, t)?.into_any());
+    if form == Form::InPlace || extras.inplace {
+        let target = released(py, &mut args, |args| op.call_inplace(args))?;
+        return Ok(wrap(py, target)?.into_any());
     }
     if let Some(out) = extras.out {
         return into_out(py, op, &args, out);
     }
-    let result = released(py, &args, || op.call(&args))?;
+    let result = released(py, &mut args, |args| op.call(args))?;
     if extras.requires_grad
         && let Output::Tensor(t) = &result
     {
         t.set_requires_grad(true).or_raise()?;
     }
-    finish(py, &mut args, result, call)
+    output(py, result)
+}
+
+/// The in-place form of a view: the object stands for the view from now on.
+fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    let object = call.slf.expect("methods have an object");
+    wengert::graph::inplace::check(args.tensor(0), op.short_name()).or_raise()?;
+    if let Output::Tensor(view) = op.call(args).or_raise()? {
+        object.cast::<PyTensor>()?.get().replace(view);
+    }
+    Ok(object.clone())
 }
 
 /// Elements above which other Python threads may run meanwhile.
@@ -206,25 +219,14 @@ const RELEASE_ABOVE: usize = 1 << 18;
 #[inline]
 fn released<T: Send>(
     py: Python<'_>,
-    args: &Args,
-    work: impl FnOnce() -> wengert::Result<T> + Send,
+    args: &mut Args,
+    work: impl FnOnce(&mut Args) -> wengert::Result<T> + Send,
 ) -> PyResult<T> {
     let large = args.values.iter().any(|v| match v {
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    if large { py.detach(work).or_raise() } else { work().or_raise() }
-}
-
-/// The result as an object; an argument that comes back unchanged is the same object.
-fn finish<'py>(
-    py: Python<'py>,
-    args: &mut Args,
-    result: Output,
-    call: &Call<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let _ = (args, call);
-    output(py, result)
+    guarded(|| if large { py.detach(|| work(args)) } else { work(args) })
 }
 
 /// Python's picture of a result.

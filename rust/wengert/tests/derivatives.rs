@@ -52,6 +52,7 @@ const DOMAINS: &[(&str, f64, f64)] = &[
     ("prod", -2.0, 2.0),
     ("cumprod", -2.0, 2.0),
     ("norm", -2.0, 2.0),
+    ("logcumsumexp", -2.0, 2.0),
 ];
 
 /// Extra positional arguments after the first tensor, per overload.
@@ -61,6 +62,9 @@ const CALLS: &[(&str, usize, &[i64])] = &[
     ("prod", 1, &[-1]),
     ("cumsum", 0, &[0]),
     ("cumprod", 0, &[1]),
+    ("logcumsumexp", 0, &[1]),
+    ("cummax", 0, &[1]),
+    ("cummin", 0, &[0]),
     ("flip", 0, &[1]),
     ("var", 0, &[1]),
     ("std", 0, &[0]),

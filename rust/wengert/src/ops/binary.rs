@@ -188,6 +188,7 @@ pointwise_rows! {
 
     /// `x` to a power that is a number.
     pow_number(x, s) -> y: "(input, exponent)", Same, INTERNAL => {
+        bool: x | !s,
         int: x.wrapping_pow((s as i64).clamp(0, u32::MAX as i64) as u32),
         float: math::pow(x, s),
     } "PowBackward0" { x saves(x, s): |g| pow_backward(g, x, s)? }
@@ -472,11 +473,12 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
+    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+    let zero = Tensor::wrapped(Scalar::Int(0))?;
+    if whole && exponent.dtype().is_signed() && super::reduce::any(&lt(exponent, &zero)?)? {
+        bail!(Value, "", "Integers to negative integer powers are not allowed.");
+    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
-        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-        if whole && exponent.item()?.to_i64() < 0 {
-            bail!(Value, "", "Integers to negative integer powers are not allowed.");
-        }
         let two = exponent.item()?.to_f64() == 2.0;
         let keeps_type =
             x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;
@@ -503,6 +505,19 @@ pub fn clamp(x: &Tensor, lo: Option<&Tensor>, hi: Option<&Tensor>, dest: Dest) -
 /// The operator `a - b`.
 pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     subtract(a, b, Scalar::Int(1), Dest::New)
+}
+
+/// The operator `number - tensor`, the tensor first.
+pub fn difference_from(b: &Tensor, a: &Tensor) -> Result<Tensor> {
+    if has_bool(a, b) {
+        return subtract(a, b, Scalar::Int(1), Dest::New);
+    }
+    rsub(b, a)
+}
+
+/// The operator `number / tensor`, the tensor first: PyTorch multiplies by the reciprocal.
+pub fn quotient_from(b: &Tensor, a: &Tensor) -> Result<Tensor> {
+    mul(&super::unary::reciprocal(b)?, a)
 }
 
 /// The operator `a // b`.

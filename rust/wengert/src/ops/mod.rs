@@ -253,9 +253,9 @@ pub fn find(name: &str) -> Option<&'static Row> {
 
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] = &[
-        activation::ROWS,
+    const FAMILIES: &[&[Row]] = &[
         activation::FUNCTIONS,
+        activation::ROWS,
         binary::ROWS,
         cast::ROWS,
         close::ROWS,
@@ -282,7 +282,7 @@ pub fn table() -> impl Iterator<Item = &'static Row> {
         unary::ROWS,
         view::ROWS,
     ];
-    families.to_vec().into_iter().flatten()
+    FAMILIES.iter().copied().flatten()
 }
 
 #[cfg(test)]

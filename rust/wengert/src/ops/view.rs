@@ -535,7 +535,7 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
 /// All slices along an axis, which is dropped.
 pub fn unbind(x: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
     if x.ndim() == 0 {
-        bail!(Shape, "", "unbind(): tensor must have at least one dimension");
+        bail!(Index, "", "Dimension specified as {dim} but tensor has no dimensions (unbind)");
     }
     let d = wrap_dim(dim, x.ndim())?;
     parts("UnbindBackward0", x, d, (0..x.shape()[d]).map(Take::One).collect())
@@ -648,10 +648,16 @@ pub const ROWS: &[Row] = &[
             Ok(view(c.tensor(0), &shape)?.into())
         }
     ),
-    row!("t", ["(input)"], VIEWS, " The transpose of a matrix.", |c| Ok(t(c.tensor(0))?.into())),
-    row!("transpose", ["(input, dim0: int, dim1: int)"], VIEWS, " Two axes swapped.", |c| Ok(
-        transpose(c.tensor(0), c.int(1), c.int(2))?.into()
+    row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
+        t(c.tensor(0))?.into()
     )),
+    row!(
+        "transpose",
+        ["(input, dim0: int, dim1: int)"],
+        VIEWS | INPLACE,
+        " Two axes swapped.",
+        |c| Ok(transpose(c.tensor(0), c.int(1), c.int(2))?.into())
+    ),
     row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
         c.tensor(0),
         c.ints(1)
@@ -660,16 +666,20 @@ pub const ROWS: &[Row] = &[
     row!(
         "squeeze",
         ["(input)", "(input, dim: int[])"],
-        VIEWS,
+        VIEWS | INPLACE,
         " Without axes of length 1: all of them, or those named.",
         |c| {
             let dims = if c.overload == 0 { None } else { Some(c.ints(1)) };
             Ok(squeeze(c.tensor(0), dims)?.into())
         }
     ),
-    row!("unsqueeze", ["(input, dim: int)"], VIEWS, " With a new axis of length 1.", |c| Ok(
-        unsqueeze(c.tensor(0), c.int(1))?.into()
-    )),
+    row!(
+        "unsqueeze",
+        ["(input, dim: int)"],
+        VIEWS | INPLACE,
+        " With a new axis of length 1.",
+        |c| Ok(unsqueeze(c.tensor(0), c.int(1))?.into())
+    ),
     row!(
         "expand",
         ["(input, size: size)"],
