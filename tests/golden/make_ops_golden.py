@@ -185,6 +185,10 @@ for name in UNARY:
         points = [v for v in SPECIAL if not math.isfinite(v) or abs(v) < 1e5]
     if name.endswith(("hardswish", "hardsigmoid", "elu")):  # gradients of NaN are a matter of taste
         points = SPECIAL[:-1]
+    if name == "sigmoid":  # PyTorch's is 0 where the result is subnormal
+        points = [v for v in SPECIAL if v != -100.0]
+    if name.endswith("logsigmoid"):  # PyTorch's is +0 where the result underflows from below
+        points = [v for v in SPECIAL if not v > 1e9]
     add(name, T(points))
     if name.rpartition(".")[2] not in (
         "hardsigmoid",
@@ -365,6 +369,17 @@ add("norm", T([0.0, 0.0]), p=3, overload=1)
 add("norm", T([1, 2]))
 add("linalg.vector_norm", torch.zeros(0), inf)
 add("linalg.vector_norm", M, dtype=torch.float64)
+for name in ("cummax", "cummin", "logcumsumexp"):
+    for dim in (0, 1, -1, 2):
+        add(name, M, dim)
+    add(name, T(3.0), 0)
+    add(name, EMPTY, 0)
+    if name != "logcumsumexp":
+        add(name, T([1.0, 5.0, 5.0, 2.0, nan, 3.0]), 0)
+    for dtype in DTYPES:
+        add(name, T([3, 2, 3], dtype=dtype), 0)
+add("logcumsumexp", T([-inf, -inf, 1.0, 80.0, -300.0, 2.0]), 0, grad=False)
+add("logcumsumexp", T([1.0, inf, 2.0]), 0, grad=False)
 for name in ("cumsum", "cumprod"):
     for dim in (0, 1, -1, 2):
         add(name, M, dim)

@@ -1,6 +1,6 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::error::{OrRaise, from_py};
+use crate::error::{OrRaise, from_py, guarded};
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
@@ -293,7 +293,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    graph::backward(roots, &gradients, inputs.as_deref(), options).or_raise()
+    guarded(|| graph::backward(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -408,7 +408,7 @@ pub fn grad<'py>(
         return Err(PyValueError::new_err("grad requires non-empty inputs."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = graph::grad(&outputs, &gradients, &inputs, options).or_raise()?;
+    let found = guarded(|| graph::grad(&outputs, &gradients, &inputs, options))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match gradient {

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -226,7 +226,7 @@ fn released<T: Send>(
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
+    guarded(|| if large { py.detach(|| work(args)) } else { work(args) })
 }
 
 /// Python's picture of a result.

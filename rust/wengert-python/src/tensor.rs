@@ -3,7 +3,7 @@
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::cell::TensorCell;
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
 use crate::types::{
     PyDType, PyDevice, PyMemoryFormat, check_device, dtype_object, extract_dtype, size,
 };
@@ -88,12 +88,9 @@ fn binary<'py>(
     let py = slf.py();
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
-    let result = if a.numel() > 1 << 18 || other.numel() > 1 << 18 {
-        py.detach(|| f(&a, &other))
-    } else {
-        f(&a, &other)
-    };
-    Ok(wrap(py, result.or_raise()?)?.into_any())
+    let large = a.numel() > 1 << 18 || other.numel() > 1 << 18;
+    let result = guarded(|| if large { py.detach(|| f(&a, &other)) } else { f(&a, &other) })?;
+    Ok(wrap(py, result)?.into_any())
 }
 
 fn reflected<'py>(
@@ -103,7 +100,8 @@ fn reflected<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
-    Ok(wrap(py, f(&other, &slf.get().tensor()).or_raise()?)?.into_any())
+    let b = slf.get().tensor();
+    Ok(wrap(py, guarded(|| f(&other, &b))?)?.into_any())
 }
 
 /// An augmented assignment, by the row of that name.

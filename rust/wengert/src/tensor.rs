@@ -279,6 +279,15 @@ impl Tensor {
     /// Makes this view a recorded part of what its base is now.
     pub(crate) fn follow_base(&self) -> Result<()> {
         let Some(base) = self.base() else { return Ok(()) };
+        if !base.is_contiguous() {
+            bail!(
+                Unsupported,
+                "view",
+                "the base of this view, written to since, has gaps (shape {:?}, strides {:?})",
+                base.shape(),
+                base.layout().strides()
+            );
+        }
         let part = crate::graph::inplace::Part::of(self, &base);
         let fresh = part.cut(&base.alias_with_edge(base.edge()?))?;
         let rebased = base.0.autograd.lock().rebased;

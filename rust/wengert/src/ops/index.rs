@@ -7,9 +7,11 @@
 use super::places::{Outside, Places, Positions};
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
+use crate::graph::{Context, GradMode, Gradients, Op, record};
 use crate::layout::{Dims, ShapeText, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
+use smallvec::smallvec;
 
 /// Where in a tensor the element with a row-major number stands.
 fn place(shape: &[usize], at: usize) -> Dims {
@@ -122,7 +124,7 @@ pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
         return Tensor::uninitialised("gather", index.shape(), x.dtype());
     }
     let (whole, part) = (lifted(x)?, lifted(index)?);
-    check_dimensions("gather", &whole, "Index", &part)?;
+    check_dimensions("gather", &part, "input", &whole)?;
     let (n, m) = (part.shape(), whole.shape());
     if let Some(k) = (0..n.len()).find(|&k| k != d && n[k] > m[k] && part.numel() > 0) {
         bail!(
@@ -136,15 +138,15 @@ pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
     if index.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
 }
 
-fn check_dimensions(op: &str, x: &Tensor, name: &str, other: &Tensor) -> Result<()> {
-    if x.ndim() != other.ndim() {
+fn check_dimensions(op: &str, index: &Tensor, name: &str, other: &Tensor) -> Result<()> {
+    if index.ndim() != other.ndim() {
         bail!(
             Shape,
             "",
-            "{name} tensor must have the same number of dimensions as input tensor ({op}: shapes \
-             {:?} and {:?})",
-            other.shape(),
-            x.shape()
+            "Index tensor must have the same number of dimensions as {name} tensor ({op}: shapes {:?} \
+             and {:?})",
+            index.shape(),
+            other.shape()
         );
     }
     Ok(())
@@ -190,13 +192,21 @@ pub fn scatter(
             src.dtype()
         );
     }
-    if index.numel() == 0 {
+    let too_small = |src: &Tensor| {
+        src.ndim() != index.ndim() || src.shape().iter().zip(index.shape()).any(|(s, n)| s < n)
+    };
+    let unusable = match src {
+        Scattered::Elements(src) => too_small(src),
+        Scattered::Number(_) => false,
+    };
+    if index.numel() == 0 && (unusable || index.ndim() != x.ndim()) {
+        // Without positions nothing else is asked of the sizes.
         return write_to(op, dest, x, || cast::clone(x), |_| Ok(()));
     }
     let (whole, part) = (lifted(x)?, lifted(index)?);
-    check_dimensions(op, &whole, "Index", &part)?;
+    check_dimensions(op, &part, "self", &whole)?;
     let (n, m) = (part.shape(), whole.shape());
-    let too_large = (0..n.len()).any(|k| k != d && n[k] > m[k]);
+    let too_large = part.numel() > 0 && (0..n.len()).any(|k| k != d && n[k] > m[k]);
     let restored = |y: Tensor| if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) };
     match src {
         Scattered::Number(value) => {
@@ -219,7 +229,7 @@ pub fn scatter(
         }
         Scattered::Elements(src) => {
             let src = lifted(src)?;
-            check_dimensions(op, &whole, "Src", &src)?;
+            check_dimensions(op, &part, "src", &src)?;
             let s = src.shape();
             if too_large || n.iter().zip(s).any(|(n, s)| n > s) {
                 bail!(
@@ -487,12 +497,36 @@ pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result
         Ok(positions) => Places::across(table.shape(), index.shape(), vec![(0, positions)]),
         Err(outside) => return Err(out_of_range("embedding", index, &outside, rows)),
     };
-    let y = places.take("EmbeddingBackward0", table)?;
-    let Some(padding) = padding else { return Ok(y) };
-    // The rows of the padding are values without history.
-    let is_padding = super::compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
-    let is_padding = view::unsqueeze(&is_padding, -1)?;
-    super::binary::where_(&is_padding, &y.detach(), &y)
+    let Some(padding) = padding else { return places.take("EmbeddingBackward0", table) };
+    let y = {
+        let _off = GradMode::new(false);
+        places.take("EmbeddingBackward0", table)?
+    };
+    if record::recording(&[table]) {
+        let is_padding = super::compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
+        let is_padding = view::unsqueeze(&is_padding, -1)?;
+        record::record(&y, &[table], &[], Box::new(Embedding { places, is_padding }))?;
+    }
+    Ok(y)
+}
+
+/// The gradient of a table whose row of padding is a constant.
+struct Embedding {
+    places: Places,
+    is_padding: Tensor,
+}
+
+impl Op for Embedding {
+    fn name(&self) -> &'static str {
+        "EmbeddingBackward0"
+    }
+
+    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        let zero = Tensor::wrapped(Scalar::Bool(false))?;
+        let g = super::select::masked_fill(g, &self.is_padding, &zero)?;
+        Ok(smallvec![Some(self.places.spread("EmbeddingDenseBackward0", &g)?)])
+    }
 }
 
 /// This family's rows.

@@ -251,37 +251,39 @@ pub fn find(name: &str) -> Option<&'static Row> {
     INDEX.get_or_init(|| table().map(|row| (row.name, row)).collect()).get(name).copied()
 }
 
+const FAMILIES: &[&[Row]] = &[
+    activation::ROWS,
+    activation::FUNCTIONS,
+    binary::ROWS,
+    cast::ROWS,
+    close::ROWS,
+    compare::ROWS,
+    composed::ROWS,
+    create::ROWS,
+    extrema::ROWS,
+    index::ROWS,
+    join::ROWS,
+    matmul::ROWS,
+    moments::ROWS,
+    norm::ROWS,
+    random::ROWS,
+    reduce::ROWS,
+    scan::ROWS,
+    select::ROWS,
+    ternary::ROWS,
+    triangle::ROWS,
+    unary::ROWS,
+    view::ROWS,
+    fused::cross_entropy::ROWS,
+    fused::linear::ROWS,
+    fused::loss::ROWS,
+    fused::loss::FUNCTIONS,
+    fused::softmax::ROWS,
+];
+
 /// Every operation there is.
 pub fn table() -> impl Iterator<Item = &'static Row> {
-    let families: &[&'static [Row]] = &[
-        activation::ROWS,
-        binary::ROWS,
-        cast::ROWS,
-        close::ROWS,
-        compare::ROWS,
-        composed::ROWS,
-        create::ROWS,
-        extrema::ROWS,
-        index::ROWS,
-        join::ROWS,
-        matmul::ROWS,
-        moments::ROWS,
-        norm::ROWS,
-        random::ROWS,
-        reduce::ROWS,
-        scan::ROWS,
-        select::ROWS,
-        ternary::ROWS,
-        triangle::ROWS,
-        unary::ROWS,
-        view::ROWS,
-        fused::cross_entropy::ROWS,
-        fused::linear::ROWS,
-        fused::loss::ROWS,
-        fused::loss::FUNCTIONS,
-        fused::softmax::ROWS,
-    ];
-    families.to_vec().into_iter().flatten()
+    FAMILIES.iter().copied().flatten()
 }
 
 #[cfg(test)]

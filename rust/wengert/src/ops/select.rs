@@ -56,6 +56,21 @@ fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
 
 /// The tensor to index, with an axis more for each mask without dimensions, and where.
 fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(Tensor, Places)> {
+    // The axes that the indices stand for, for the message if they are too many.
+    let axes_of = |index: &Option<Tensor>| match index {
+        Some(mask) if mask.dtype() == DType::Bool => mask.ndim(),
+        _ => 1,
+    };
+    let wanted: usize = indices.iter().map(axes_of).sum();
+    if wanted > x.ndim() {
+        bail!(
+            Index,
+            "",
+            "too many indices for tensor of dimension {} (got {wanted}) (of shape {})",
+            x.ndim(),
+            layout::ShapeText(x.shape())
+        );
+    }
     let mut x = x.clone();
     let mut axes: Vec<(usize, Tensor)> = Vec::new();
     let mut d = 0;
@@ -71,9 +86,6 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
             }
             DType::Bool => {
                 if index.ndim() == 0 {
-                    if d > x.ndim() {
-                        return Err(too_many(&x));
-                    }
                     x = view::unsqueeze(&x, d as i64)?;
                 }
                 check_mask(&x, d, index)?;
@@ -95,9 +107,6 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
             ),
         }
     }
-    if d > x.ndim() {
-        return Err(too_many(&x));
-    }
     let mut count = Dims::new();
     for (_, index) in &axes {
         count = layout::broadcast(op, &count, index.shape()).map_err(|_| mismatch(&axes))?;
@@ -117,10 +126,8 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
 
 fn check_mask(x: &Tensor, d: usize, mask: &Tensor) -> Result<()> {
     for (i, &size) in mask.shape().iter().enumerate() {
-        match x.shape().get(d + i) {
-            None => return Err(too_many(x)),
-            Some(&s) if s == size => {}
-            Some(_) => bail!(
+        if x.shape()[d + i] != size {
+            bail!(
                 Index,
                 "",
                 "The shape of the mask {:?} at index {i} does not match the shape of the indexed \
@@ -128,22 +135,10 @@ fn check_mask(x: &Tensor, d: usize, mask: &Tensor) -> Result<()> {
                 mask.shape(),
                 x.shape(),
                 d + i
-            ),
+            );
         }
     }
     Ok(())
-}
-
-#[cold]
-fn too_many(x: &Tensor) -> Error {
-    Error::plain(
-        Kind::Index,
-        format!(
-            "too many indices for tensor of dimension {} (of shape {})",
-            x.ndim(),
-            layout::ShapeText(x.shape())
-        ),
-    )
 }
 
 #[cold]
@@ -256,7 +251,7 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     if mask.dtype() != DType::Bool {
         bail!(DType, "", "masked_select: expected BoolTensor for mask, got {}", mask.dtype());
     }
-    let shape = layout::broadcast("masked_select", x.shape(), mask.shape())?;
+    let shape = layout::broadcast("masked_select", mask.shape(), x.shape())?;
     let lifted: &[usize] = if shape.is_empty() { &[1] } else { &shape };
     let x = view::expand_to(x, lifted)?;
     let mask = view::expand_to(&mask.detach(), lifted)?;

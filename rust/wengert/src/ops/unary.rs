@@ -102,17 +102,17 @@ pointwise_rows! {
     "TanBackward0" { x saves(y): |g| g * (y * y + 1.0) }
 
     /// Arc sine, in `[-π/2, π/2]`; NaN outside `[-1, 1]`.
-    asin(x) -> y: "(input)", Float, ALL_FORMS => {
+    asin(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsin"] => {
         float: math::atan(x / ((1.0 - x) * (1.0 + x)).sqrt()),
     } "AsinBackward0" { x saves(x): |g| g * rsqrt(&(1.0 - x * x))? }
 
     /// Arc cosine, in `[0, π]`; NaN outside `[-1, 1]`.
-    acos(x) -> y: "(input)", Float, ALL_FORMS => {
+    acos(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccos"] => {
         float: 2.0 * math::atan(((1.0 - x) / (1.0 + x)).sqrt()),
     } "AcosBackward0" { x saves(x): |g| -g * rsqrt(&(1.0 - x * x))? }
 
     /// Arc tangent, in `[-π/2, π/2]`.
-    atan(x) -> y: "(input)", Float, ALL_FORMS => { float: math::atan(x) }
+    atan(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctan"] => { float: math::atan(x) }
     "AtanBackward0" { x saves(x): |g| g / (x * x + 1.0) }
 
     /// Hyperbolic sine.
@@ -124,7 +124,7 @@ pointwise_rows! {
     "CoshBackward0" { x saves(x): |g| g * sinh(x)? }
 
     /// Inverse of [`sinh`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
-    asinh(x) -> y: "(input)", Float, ALL_FORMS => {
+    asinh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsinh"] => {
         float: {
             const LARGE: T = 1e9;
             let a = x.abs();
@@ -136,7 +136,7 @@ pointwise_rows! {
     } "AsinhBackward0" { x saves(x): |g| g * rsqrt(&(x * x + 1.0))? }
 
     /// Inverse of [`cosh`] on `[1, ∞)`; NaN below.
-    acosh(x) -> y: "(input)", Float, ALL_FORMS => {
+    acosh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccosh"] => {
         float: {
             const LARGE: T = 1e9;
             let t = if x > LARGE { 1.0 } else { x - 1.0 };
@@ -147,7 +147,7 @@ pointwise_rows! {
     } "AcoshBackward0" { x saves(x): |g| g * rsqrt(&(x * x - 1.0))? }
 
     /// Inverse of [`tanh`]; NaN outside `[-1, 1]`.
-    atanh(x) -> y: "(input)", Float, ALL_FORMS => {
+    atanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctanh"] => {
         float: {
             let a = x.abs();
             (0.5 * math::log1p(2.0 * a / (1.0 - a))).copysign(x)
@@ -264,7 +264,7 @@ pointwise_rows! {
     "CeilBackward0" { x saves(): |g| zeros_like(g)? }
 
     /// `x` without its fraction. The gradient is 0.
-    trunc(x) -> y: "(input)", Same, ALL_FORMS => { int: x, float: x.trunc() }
+    trunc(x) -> y: "(input)", Same, ALL_FORMS, aka ["fix"] => { int: x, float: x.trunc() }
     "TruncBackward0" { x saves(): |g| zeros_like(g)? }
 
     /// `x` rounded to the nearest integer, halves to even; with `decimals`, to so many decimal

@@ -338,7 +338,7 @@ unsafe fn run<T: Real, O: RowOp<T>>(memory: Memory<T>, rows: Rows) {
         return;
     }
     let strips = inner.div_ceil(WIDTH);
-    parallel_for(outer * strips, (GRAIN / n / inner.min(WIDTH)).max(1), |range| {
+    parallel_for(outer * strips, (GRAIN / n.max(1) / inner.clamp(1, WIDTH)).max(1), |range| {
         for strip in range {
             let (o, first) = (strip / strips, strip % strips * WIDTH);
             let memory = part(o * n * inner + first, o * inner + first);
