@@ -169,6 +169,10 @@ for steps in [0, 1, 2, 3, 5, 7, -1]:
     case("logspace", -1, 1, steps)
     for dtype in [*INTS, torch.float64]:
         case("linspace", 0, 10, steps, dtype, call=with_dtype(torch.linspace, 3))
+# Short enough that PyTorch does not use vectors, whose width decides the last bits.
+for dtype in ALL:
+    case("linspace", -3.3, 7.9, 7 if dtype.itemsize < 8 else 3, dtype, call=with_dtype(torch.linspace, 3))
+    case("linspace", 0.7, 9.1, 6 if dtype.itemsize < 8 else 3, dtype, call=with_dtype(torch.linspace, 3))
 for n in [0, 1, 3, -1]:
     case("eye", n)
     for m in [0, 2, 5, -1]:
@@ -293,7 +297,7 @@ case("nn.functional.embedding", L(1), torch.ones(3))
 for x in [x34(torch.float64, False) - 5, torch.zeros(2, 0), torch.tensor(1.0), torch.tensor(0.0), L(0, 3, 0, -1), L(1, 0).bool(),
           torch.tensor([NAN, 0.0, -0.0]), x34(grad=False).t()]:
     case("nonzero", x)
-    case("nonzero", x, True, call=lambda x, _: torch.nonzero(x, as_tuple=True))
+    case("nonzero", x, True, overload=1, call=lambda x, _: torch.nonzero(x, as_tuple=True))
 over5 = x34(grad=False) > 5
 for x, mask in [(x34(), over5), (x34(), L(1, 0, 1, 0).bool()), (torch.arange(4.0).double().requires_grad_(), over5),
                 (x34(), x34(grad=False)), (x34(), L(1, 0).bool()), (torch.tensor(2.0), torch.tensor(True))]:

@@ -794,9 +794,9 @@ impl PyTensor {
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
-        let target = slf.get().tensor();
-        let value = value.get().tensor();
-        target.set_data(&value).map_err(crate::error::to_py)
+        let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
+        slf.get().replace(new);
+        Ok(())
     }
 
     // NumPy. ---------------------------------------------------------------------------------

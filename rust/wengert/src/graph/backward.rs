@@ -529,6 +529,7 @@ impl Pass {
                     continue;
                 }
             }
+            let tensor = tensor.current();
             match tensor.grad() {
                 None => {
                     let owned = if create_graph { gradient } else { own(gradient)? };
