@@ -2,7 +2,7 @@
 
 import random
 import re
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 import pytest
 import wengert as torch
@@ -29,7 +29,10 @@ def check_picture(drawing):
     assert len(rects) == len(drawing.vertices)
     _, _, width, height = map(float, root.get("viewBox").split())
     for x, y, w, h in rects:
-        assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= width
+        assert y + h <= height
     for i, (x, y, w, h) in enumerate(rects):
         for other_x, other_y, other_w, other_h in rects[:i]:
             beside = x + w <= other_x or x >= other_x + other_w

@@ -16,6 +16,7 @@ import inspect
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -321,7 +322,7 @@ def differences(stub: str) -> list[str]:
 
 
 def compare(
-    home: str, stub: dict[str, list[ast.stmt]], module: dict[str, object], found: list[str]
+    home: str, stub: dict[str, list[ast.stmt]], module: Mapping[str, object], found: list[str]
 ) -> None:
     """Compare the names of a module or class with those of its stub."""
     # Every class has the former; the second comes with assignment to items.

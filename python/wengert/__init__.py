@@ -16,22 +16,32 @@ tensor([2., 4.])
 from . import _core
 from ._core import *  # noqa: F403
 from ._core import __version__ as __version__
-from .autograd.grad_mode import enable_grad, no_grad, set_grad_enabled
 
-__all__ = ["enable_grad", "no_grad", "set_grad_enabled"]
-__all__ += [name for name in _core.__all__ if not name.startswith("_")]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import autograd as autograd
+    from . import linalg as linalg
+    from . import nn as nn
+    from . import return_types as return_types
+    from . import utils as utils
+    from .graph_drawing import draw_graph as draw_graph
 
-_SUBMODULES = frozenset({"autograd", "nn"})
+__all__ = ["draw_graph"]
+__all__ += _core.__all__
+
+_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "utils"})
 
 
-# Typed as object: type checkers find the submodules by themselves.
+# Typed as object: type checkers find what comes later by themselves.
 def __getattr__(name: str) -> object:
-    if name in _SUBMODULES:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
+    if name == "draw_graph":
+        return import_module(f"{__name__}.graph_drawing").draw_graph
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_SUBMODULES, "draw_graph"})

@@ -30,8 +30,11 @@ _BOX_GAP, _BEND_GAP = 26.0, 18.0
 
 @dataclass
 class Layout:
-    """Boxes and bends, one list for both. Boxes come first and keep their numbers; a bend is a
-    place where the trunk of a box passes a layer on its way down."""
+    """Boxes and bends, one list for both.
+
+    Boxes come first and keep their numbers; a bend is a place where the trunk of a box passes a
+    layer on its way down.
+    """
 
     layers: list[list[int]]  # from the top, each from left to right
     layer_of: list[int]
@@ -141,11 +144,11 @@ def _order(layout: Layout, sweeps: int = 12) -> None:
 
 
 def _blocks(layout: Layout, boxes: int) -> list[list[int]]:
-    """Groups boxes and bends, at most one of each layer, that shall stand straight below one
-    another: trunks, and operations with the input that took the longest way.
+    """Groups boxes and bends that shall stand straight below one another.
 
-    Edges that would cross are not both straightened, so a block is left or right of another
-    one, never both.
+    These are trunks, and operations with the input that took the longest way; at most one box or
+    bend of each layer. Edges that would cross are not both straightened, so a block is left or
+    right of another one, never both.
     """
     depth = [0] * len(layout.layer_of)
     for layer in layout.layers:

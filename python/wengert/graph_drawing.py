@@ -51,21 +51,31 @@ class _Graph:
 def draw_graph(outputs: Any, params: Any = None, *, max_nodes: int = 400) -> GraphDrawing:
     """Draws the graph that `outputs` were computed with.
 
-    Args:
-        outputs: a tensor, a sequence of tensors, or a mapping from names to tensors.
-        params: names of leaves, as a mapping from names to tensors or as pairs of both, such as
-            `model.named_parameters()`.
-        max_nodes: of a larger graph only the nodes nearest to the outputs are drawn, and the
-            drawing says so.
+    Parameters
+    ----------
+    outputs
+        A tensor, a sequence of tensors, or a mapping from names to tensors.
+    params
+        Names of leaves, as a mapping from names to tensors or as pairs of both, such as
+        ``model.named_parameters()``.
+    max_nodes
+        Of a larger graph only the nodes nearest to the outputs are drawn, and the drawing says
+        so.
 
-    Raises:
-        TypeError: if `outputs` or `params` are none of the above.
-        ValueError: if an output has no graph, or `max_nodes` is not positive.
+    Raises
+    ------
+    TypeError
+        If `outputs` or `params` are none of the above.
+    ValueError
+        If an output has no graph, or `max_nodes` is not positive.
 
-    Example::
-
-        >>> w = torch.ones(3, requires_grad=True)
-        >>> draw_graph((w * 2).sum(), {"w": w}).save("graph.svg")
+    Examples
+    --------
+    >>> import wengert
+    >>> w = wengert.ones(3, requires_grad=True)
+    >>> drawing = wengert.draw_graph((w * 2).sum(), {"w": w})
+    >>> drawing.svg[:4]
+    '<svg'
     """
     if max_nodes < 1:
         raise ValueError(f"draw_graph: max_nodes must be at least 1, got {max_nodes}")
@@ -225,8 +235,10 @@ class GraphDrawing:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the drawing; the ending of the name decides: .svg, .html, .dot or .gv.
 
-        Raises:
-            ValueError: if the name ends otherwise.
+        Raises
+        ------
+        ValueError
+            If the name ends otherwise.
         """
         path = Path(path)
         match path.suffix.lower():
@@ -389,8 +401,10 @@ def _routes(
 
 
 def _ports(centre: float, width: float, arriving: Sequence[float]) -> list[float]:
-    """Where edges enter a box from above, given (sorted) where they come from: side by side, and
-    an edge from straight above goes straight on."""
+    """Where edges enter a box from above, given (sorted) where they come from.
+
+    They stand side by side, and an edge from straight above goes straight on.
+    """
     count = len(arriving)
     step = min(16.0, (width - 20) / max(count - 1, 1))
     straight = [i for i, x in enumerate(arriving) if abs(x - centre) < 1]

@@ -14,8 +14,25 @@ error is absorbed by the terms that are still free.
 import struct
 import sys
 
-from mpmath import (mp, mpf, atan, cos, erf, erfc, exp, expm1, fdot, log, log1p, lu_solve, matrix,
-                    nstr, pi, sin, sqrt)
+from mpmath import (
+    atan,
+    cos,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    fdot,
+    log,
+    log1p,
+    lu_solve,
+    matrix,
+    mp,
+    mpf,
+    nstr,
+    pi,
+    sin,
+    sqrt,
+)
 
 mp.dps = 90
 
@@ -50,16 +67,18 @@ def least_squares(basis, target):
 def fit(f, lo, hi, degree, kind, weight=lambda x, fx: 1 / fx, points=300):
     """A polynomial of the given degree for f on [lo, hi] with small max |weight * (p - f)|."""
     lo, hi = mpf(lo), mpf(hi)
-    grid = [(lo + hi) / 2 - (hi - lo) / 2 * cos(pi * (j + mpf(1) / 2) / points) for j in range(points)]
+    grid = [
+        (lo + hi) / 2 - (hi - lo) / 2 * cos(pi * (j + mpf(1) / 2) / points) for j in range(points)
+    ]
     values = [f(x) for x in grid]
-    weights = [weight(x, fx) for x, fx in zip(grid, values)]
-    basis = [[w * x**i for x, w in zip(grid, weights)] for i in range(degree + 1)]
-    rest = [w * fx for w, fx in zip(weights, values)]
+    weights = [weight(x, fx) for x, fx in zip(grid, values, strict=False)]
+    basis = [[w * x**i for x, w in zip(grid, weights, strict=False)] for i in range(degree + 1)]
+    rest = [w * fx for w, fx in zip(weights, values, strict=False)]
     fixed = []
     for i in range(degree + 1):
         c = mpf(ROUND[kind](least_squares(basis[i:], rest)[0]))
         fixed.append(c)
-        rest = [r - c * b for r, b in zip(rest, basis[i])]
+        rest = [r - c * b for r, b in zip(rest, basis[i], strict=False)]
     return fixed, max(abs(r) for r in rest)
 
 
@@ -87,10 +106,12 @@ ERF1 = lambda t: 2 / sqrt(pi) if t == 0 else ERF(t)
 
 
 def erfcx_scaled(k):
-    """(1 + 2x) exp(x²) erfc(x) as a function of t = (x - k) / (x + k): Shepherd & Laframboise, 1981."""
+    """(1 + 2x) exp(x²) erfc(x) of t = (x - k) / (x + k): Shepherd & Laframboise, 1981."""
+
     def g(t):
         x = k * (1 + t) / (1 - t)
         return (1 + 2 * x) * exp(x * x) * erfc(x)
+
     return g
 
 
@@ -103,28 +124,32 @@ JOBS = {
     "exp f32": lambda: fit(EXP, -H, H, 5, "f32", EXP_W),
     "exp f64": lambda: fit(EXP, -H, H, 10, "f64", EXP_W),
     # ln((1+s)/(1-s)) = 2s + s³ p(s²)
-    "log f32": lambda: fit(LOG, mpf(10)**-20, S**2, 3, "f32", LOG_W),
-    "log f64": lambda: fit(LOG, mpf(10)**-20, S**2, 7, "f64", LOG_W),
+    "log f32": lambda: fit(LOG, mpf(10) ** -20, S**2, 3, "f32", LOG_W),
+    "log f64": lambda: fit(LOG, mpf(10) ** -20, S**2, 7, "f64", LOG_W),
     # the same for pow: ln((1+s)/(1-s)) = s p(s²) log2(e) in f64 for f32, and the tail
     # (p(s²) - 2/3) / s² after the first terms for f64
-    "pow f32": lambda: fit(lambda t: (LOG(t) * t + 2) / log(2), mpf(10)**-20, S**2, 5, "f64"),
-    "pow f64": lambda: fit(lambda t: (LOG(t) - mpf(2) / 3) / t, mpf(10)**-20, S**2, 7, "f64"),
+    "pow f32": lambda: fit(lambda t: (LOG(t) * t + 2) / log(2), mpf(10) ** -20, S**2, 5, "f64"),
+    "pow f64": lambda: fit(lambda t: (LOG(t) - mpf(2) / 3) / t, mpf(10) ** -20, S**2, 7, "f64"),
     # 2^f, in f64 for f32
     "exp2 f32": lambda: fit(lambda f: 2**f, "-0.5", "0.5", 7, "f64"),
     # sin(y) = y + y³ p(y²), cos(y) = 1 - y²/2 + y⁴ p(y²); f32 is evaluated in f64
-    "sin f32": lambda: fit(SIN, mpf(10)**-20, Q**2, 3, "f64", SIN_W),
-    "sin f64": lambda: fit(SIN, mpf(10)**-20, Q**2, 5, "f64", SIN_W),
-    "cos f32": lambda: fit(COS, mpf(10)**-20, Q**2, 3, "f64", COS_W),
-    "cos f64": lambda: fit(COS, mpf(10)**-20, Q**2, 5, "f64", COS_W),
+    "sin f32": lambda: fit(SIN, mpf(10) ** -20, Q**2, 3, "f64", SIN_W),
+    "sin f64": lambda: fit(SIN, mpf(10) ** -20, Q**2, 5, "f64", SIN_W),
+    "cos f32": lambda: fit(COS, mpf(10) ** -20, Q**2, 3, "f64", COS_W),
+    "cos f64": lambda: fit(COS, mpf(10) ** -20, Q**2, 5, "f64", COS_W),
     # atan(z) = z + z³ p(z²)
-    "atan f32": lambda: fit(ATAN, mpf(10)**-20, A**2, 4, "f32", ATAN_W),
-    "atan f64": lambda: fit(ATAN, mpf(10)**-20, A**2, 10, "f64", ATAN_W),
+    "atan f32": lambda: fit(ATAN, mpf(10) ** -20, A**2, 4, "f32", ATAN_W),
+    "atan f64": lambda: fit(ATAN, mpf(10) ** -20, A**2, 10, "f64", ATAN_W),
     # erf(x) = x p(x² / 8 - 1) for |x| <= 4; f32, evaluated in f64
-    "erf f32": lambda: fit(lambda u: ERF1(8 * (u + 1)), -1 + mpf(10)**-20, 1, 17, "f64"),
+    "erf f32": lambda: fit(lambda u: ERF1(8 * (u + 1)), -1 + mpf(10) ** -20, 1, 17, "f64"),
     # erf(x) = x + x p(x²)
-    "erf f64": lambda: fit(lambda t: ERF(t) - 1, mpf(10)**-20, mpf("0.9")**2, 11, "f64", lambda t, fx: 1 / (1 + fx)),
+    "erf f64": lambda: fit(
+        lambda t: ERF(t) - 1, mpf(10) ** -20, mpf("0.9") ** 2, 11, "f64", lambda t, fx: 1 / (1 + fx)
+    ),
     # erf(x) = 1 - exp(-p(x)), from 0.875 on
-    "erflog f64": lambda: fit(lambda x: -log(erfc(x)), "0.87", "6", 18, "f64", lambda x, fx: erfc(x)/erf(x)),
+    "erflog f64": lambda: fit(
+        lambda x: -log(erfc(x)), "0.87", "6", 18, "f64", lambda x, fx: erfc(x) / erf(x)
+    ),
     "erfc f32": lambda: fit(erfcx_scaled(4), -1, to_t("10.1", 4), 11, "f64"),
     "erfc f64": lambda: fit(erfcx_scaled(4), -1, to_t("28", 4), 22, "f64"),
 }
@@ -134,7 +159,11 @@ if __name__ == "__main__":
         if sys.argv[1:] and not any(a in name for a in sys.argv[1:]):
             continue
         coefficients, worst = job()
-        kind = "f64" if name.split()[0] in ("sin", "cos", "erf", "erfc", "pow", "exp2") else name.split()[1]
+        kind = (
+            "f64"
+            if name.split()[0] in ("sin", "cos", "erf", "erfc", "pow", "exp2")
+            else name.split()[1]
+        )
         bits = nstr(log(worst, 2), 4)
         print(f"{name}: error 2^{bits}")
         for c in coefficients:

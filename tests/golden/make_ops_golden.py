@@ -23,7 +23,25 @@ import torch
 warnings.simplefilter("ignore")
 
 nan, inf = math.nan, math.inf
-SPECIAL = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -2.5, 3.0, 7.25, -100.0, 1e-8, 1e10, -1e30, inf, -inf, nan]
+SPECIAL = [
+    0.0,
+    -0.0,
+    0.5,
+    -0.5,
+    1.0,
+    -1.0,
+    1.5,
+    -2.5,
+    3.0,
+    7.25,
+    -100.0,
+    1e-8,
+    1e10,
+    -1e30,
+    inf,
+    -inf,
+    nan,
+]
 DTYPES = [torch.bool, torch.uint8, torch.int32, torch.int64, torch.float16, torch.float32]
 cases = []
 
@@ -64,7 +82,7 @@ def find(name):
 
 
 def add(name, *args, overload=0, grad=True, **kwargs):
-    """One case; positional arguments are named `0`, `1`, …"""
+    """One case; positional arguments are named `0`, `1`, …."""
     f = find(name)
     shown = {str(i): a for i, a in enumerate(args)} | kwargs
     case = {"name": name, "overload": overload, "args": {k: argument(v) for k, v in shown.items()}}
@@ -102,12 +120,64 @@ def add(name, *args, overload=0, grad=True, **kwargs):
 
 T = torch.tensor
 
-UNARY = """neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan
-asin acos atan sinh cosh asinh acosh atanh tanh sigmoid relu erf erfc logit deg2rad rad2deg nan_to_num
-round floor ceil trunc frac signbit isnan isfinite isinf logical_not bitwise_not
-nn.functional.logsigmoid nn.functional.softsign nn.functional.tanhshrink nn.functional.hardtanh
-nn.functional.relu6 nn.functional.hardswish nn.functional.hardsigmoid nn.functional.leaky_relu
-nn.functional.elu nn.functional.selu nn.functional.celu""".split()
+UNARY = [
+    "neg",
+    "abs",
+    "sign",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "square",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "tanh",
+    "sigmoid",
+    "relu",
+    "erf",
+    "erfc",
+    "logit",
+    "deg2rad",
+    "rad2deg",
+    "nan_to_num",
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "frac",
+    "signbit",
+    "isnan",
+    "isfinite",
+    "isinf",
+    "logical_not",
+    "bitwise_not",
+    "nn.functional.logsigmoid",
+    "nn.functional.softsign",
+    "nn.functional.tanhshrink",
+    "nn.functional.hardtanh",
+    "nn.functional.relu6",
+    "nn.functional.hardswish",
+    "nn.functional.hardsigmoid",
+    "nn.functional.leaky_relu",
+    "nn.functional.elu",
+    "nn.functional.selu",
+    "nn.functional.celu",
+]
 
 for name in UNARY:
     points = SPECIAL
@@ -115,8 +185,15 @@ for name in UNARY:
         points = [v for v in SPECIAL if not math.isfinite(v) or abs(v) < 1e5]
     if name.endswith(("hardswish", "hardsigmoid", "elu")):  # gradients of NaN are a matter of taste
         points = SPECIAL[:-1]
+    if name == "sigmoid":  # PyTorch's is 0 where the result is subnormal
+        points = [v for v in SPECIAL if v != -100.0]
+    if name.endswith("logsigmoid"):  # PyTorch's is +0 where the result underflows from below
+        points = [v for v in SPECIAL if not v > 1e9]
     add(name, T(points))
-    if name.rpartition(".")[2] not in ("hardsigmoid", "selu"):  # constants are of single precision there
+    if name.rpartition(".")[2] not in (
+        "hardsigmoid",
+        "selu",
+    ):  # constants are of single precision there
         add(name, T(points, dtype=torch.float64))
     for dtype in (torch.bool, torch.uint8, torch.int32, torch.float16):
         add(name, T([1, 0, 3], dtype=dtype))
@@ -125,9 +202,39 @@ for decimals in (2, -1):
 add("logit", T([-0.5, 0.0, 0.3, 1.0]), eps=0.1)
 add("nan_to_num", T([nan, inf, -inf, 1.0]), nan=1.0, posinf=2.0, neginf=-3.0)
 
-BINARY = """add sub mul div floor_divide remainder fmod pow maximum minimum fmax fmin atan2 hypot
-logaddexp xlogy copysign heaviside rsub eq ne lt le gt ge logical_and logical_or logical_xor
-bitwise_and bitwise_or bitwise_xor""".split()
+BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "pow",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "atan2",
+    "hypot",
+    "logaddexp",
+    "xlogy",
+    "copysign",
+    "heaviside",
+    "rsub",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+]
 PAIR = [0.0, -0.0, 0.5, 1.0, -1.0, 2.0, -2.5, 3.0, inf, -inf, nan]
 
 for name in BINARY:
@@ -177,8 +284,15 @@ add("equal", T([]), T([]))
 M = T([[1.0, 3.0, 3.0], [2.0, 0.0, 2.0]])
 WITH_NAN = T([[1.0, nan, 3.0], [2.0, nan, nan]])
 EMPTY = torch.zeros(0, 3)
-for name in "sum nansum mean amax amin any all".split():
-    for dims in ({}, {"dim": (0,)}, {"dim": (1,), "keepdim": True}, {"dim": (0, 1)}, {"dim": (0, 0)}, {"dim": (2,)}):
+for name in ["sum", "nansum", "mean", "amax", "amin", "any", "all"]:
+    for dims in (
+        {},
+        {"dim": (0,)},
+        {"dim": (1,), "keepdim": True},
+        {"dim": (0, 1)},
+        {"dim": (0, 0)},
+        {"dim": (2,)},
+    ):
         add(name, M, **dims)
         add(name, torch.arange(24.0).reshape(2, 3, 4), **dims)
     if name not in ("amax", "amin"):  # their gradient there is NaN, ours goes to the NaN
@@ -255,6 +369,17 @@ add("norm", T([0.0, 0.0]), p=3, overload=1)
 add("norm", T([1, 2]))
 add("linalg.vector_norm", torch.zeros(0), inf)
 add("linalg.vector_norm", M, dtype=torch.float64)
+for name in ("cummax", "cummin", "logcumsumexp"):
+    for dim in (0, 1, -1, 2):
+        add(name, M, dim)
+    add(name, T(3.0), 0)
+    add(name, EMPTY, 0)
+    if name != "logcumsumexp":
+        add(name, T([1.0, 5.0, 5.0, 2.0, nan, 3.0]), 0)
+    for dtype in DTYPES:
+        add(name, T([3, 2, 3], dtype=dtype), 0)
+add("logcumsumexp", T([-inf, -inf, 1.0, 80.0, -300.0, 2.0]), 0, grad=False)
+add("logcumsumexp", T([1.0, inf, 2.0]), 0, grad=False)
 for name in ("cumsum", "cumprod"):
     for dim in (0, 1, -1, 2):
         add(name, M, dim)

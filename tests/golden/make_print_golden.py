@@ -59,7 +59,8 @@ def shaped(values, shape):
 
 def case(expr, poly=None, default_dtype=None, stable=False, **options):
     """Records one tensor. `stable` demands that elements two roundings off, as another library
-    may compute them where they are not whole, print the same."""
+    may compute them where they are not whole, print the same.
+    """
     key = (expr, default_dtype, repr(options))
     if key in seen:
         return

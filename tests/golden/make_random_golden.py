@@ -43,7 +43,9 @@ def call(*words, full=False):
         result = data.hex() if full or len(data) <= 48 else f"#{fnv1a(data):016x}"
     except (RuntimeError, NotImplementedError) as error:
         result = "!" + str(error)
-    text = " ".join("none" if w is None else repr(w) if isinstance(w, float) else str(w) for w in words)
+    text = " ".join(
+        "none" if w is None else repr(w) if isinstance(w, float) else str(w) for w in words
+    )
     lines.append(f"{text} = {result}")
 
 
@@ -126,7 +128,13 @@ for number in [0, 42, 2**32 + 7, -1]:
         call("normal", dtype, 17, 1.0, 0.0)
         call("uniform", dtype, 0, 0.0, 1.0)
         call("normal", dtype, 0, 0.0, 1.0)
-        for rows, columns, samples, replacement in [(1, 5, 1, 0), (3, 7, 1, 1), (3, 7, 9, 1), (2, 100, 300, 1), (2, 10, 8, 0)]:
+        for rows, columns, samples, replacement in [
+            (1, 5, 1, 0),
+            (3, 7, 1, 1),
+            (3, 7, 9, 1),
+            (2, 100, 300, 1),
+            (2, 10, 8, 0),
+        ]:
             call("multinomial", dtype, rows, columns, samples, replacement)
     call("state", full=True)
     for dtype in DTYPES:
@@ -161,7 +169,10 @@ assert not any("= !" in line for line in lines)
 NAN, INFINITY = float("nan"), float("inf")
 seed(1)
 for words in [
-    *(("uniform", "float32", 3, *b) for b in [(2.0, 1.0), (NAN, 1.0), (0.0, INFINITY), (-3e38, 3e38)]),
+    *(
+        ("uniform", "float32", 3, *b)
+        for b in [(2.0, 1.0), (NAN, 1.0), (0.0, INFINITY), (-3e38, 3e38)]
+    ),
     ("uniform", "float16", 3, 0.0, 1e5),
     ("uniform", "bfloat16", 3, 1.25e-5, 1e-7),
     ("uniform", "float64", 3, 1234567.0, 123456.7),

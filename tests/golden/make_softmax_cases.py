@@ -1,9 +1,9 @@
 """Writes softmax_cases.txt: what PyTorch makes of special rows and of cross entropy's options.
 
 Run with PyTorch 2.13: python tests/golden/make_softmax_cases.py
-One case a line, fields separated by "|", numbers by spaces:
+One case a line, fields separated by "|", numbers by spaces; the gradient is that of the sum:
   softmax|outer n inner|x|softmax|log_softmax|logsumexp
-  cross_entropy|outer n inner|x|targets|weight or -|ignore_index|smoothing|losses|gradient of their sum
+  cross_entropy|outer n inner|x|targets|weight or -|ignore_index|smoothing|losses|gradient
 """
 
 import pathlib

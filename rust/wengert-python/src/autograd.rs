@@ -1,12 +1,12 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::error::{OrRaise, from_py};
+use crate::error::{OrRaise, from_py, guarded};
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyTuple;
 use std::ffi::CString;
 use std::sync::Arc;
 use wengert::graph::{self, Backward, Edge, NodeRef};
@@ -86,7 +86,7 @@ impl PyNode {
 }
 
 /// What a gradient that arrives at a node looks like.
-#[pyclass(name = "InputMetadata", module = "wengert.autograd.graph", frozen)]
+#[pyclass(name = "_InputMetadata", module = "wengert.autograd.graph", frozen)]
 pub struct PyOutputMeta {
     shape: Vec<usize>,
     dtype: wengert::DType,
@@ -293,7 +293,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    graph::backward(roots, &gradients, inputs.as_deref(), options).or_raise()
+    guarded(|| graph::backward(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -408,7 +408,7 @@ pub fn grad<'py>(
         return Err(PyValueError::new_err("grad requires non-empty inputs."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = graph::grad(&outputs, &gradients, &inputs, options).or_raise()?;
+    let found = guarded(|| graph::grad(&outputs, &gradients, &inputs, options))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match gradient {
@@ -438,36 +438,4 @@ pub fn is_grad_enabled() -> bool {
 #[pyfunction]
 pub fn _set_grad_enabled(enabled: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(graph::set_grad_enabled(crate::args::flag(enabled, "mode")?))
-}
-
-/// The block half of `no_grad` and its kin: entering switches the mode, leaving restores it.
-#[pyclass(name = "_GradModeBlock", module = "wengert", subclass, frozen)]
-pub struct PyGradModeBlock {
-    enabled: bool,
-    before: Mutex<Vec<bool>>,
-}
-
-#[pymethods]
-impl PyGradModeBlock {
-    #[new]
-    #[pyo3(signature = (enabled, *_rest))]
-    fn new(enabled: bool, _rest: &Bound<'_, PyTuple>) -> Self {
-        PyGradModeBlock { enabled, before: Mutex::new(Vec::new()) }
-    }
-
-    fn __enter__(&self) {
-        self.before.lock().push(graph::set_grad_enabled(self.enabled));
-    }
-
-    #[pyo3(signature = (_type=None, _value=None, _traceback=None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyType>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) {
-        if let Some(before) = self.before.lock().pop() {
-            graph::set_grad_enabled(before);
-        }
-    }
 }

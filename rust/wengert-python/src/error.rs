@@ -138,3 +138,26 @@ impl<T> OrRaise<T> for wengert::Result<T> {
         self.map_err(to_py)
     }
 }
+
+/// Runs engine code; a panic in it, which is a defect, becomes an ordinary exception.
+#[inline]
+pub fn guarded<T>(work: impl FnOnce() -> wengert::Result<T>) -> PyResult<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result.or_raise(),
+        Err(payload) => Err(internal(payload)),
+    }
+}
+
+#[cold]
+fn internal(payload: Box<dyn std::any::Any + Send>) -> PyErr {
+    let payload = match payload.downcast::<Error>() {
+        Ok(error) => return to_py(*error),
+        Err(other) => other,
+    };
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    PyRuntimeError::new_err(format!("internal error of wengert, please report it: {text}"))
+}

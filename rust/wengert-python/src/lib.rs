@@ -6,10 +6,13 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`], [`random`] | backward passes, nodes, hooks; generators |
+//! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
+// Module documentation explains how a module works, which its private items do.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod args;
 mod autograd;
@@ -17,6 +20,7 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod grad_mode;
 mod held;
 mod index;
 mod numpy;
@@ -38,7 +42,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
-    m.add_class::<autograd::PyGradModeBlock>()?;
+    grad_mode::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
@@ -50,6 +54,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(autograd::grad, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::_set_grad_enabled, m)?)?;
+    m.add("default_generator", random::default_generator())?;
     m.add_function(wrap_pyfunction!(random::manual_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;

@@ -106,13 +106,18 @@ impl PyGenerator {
     }
 }
 
+/// The generator of calls that name none, which the functions below are about.
+pub fn default_generator() -> PyGenerator {
+    PyGenerator(random::default_generator().clone())
+}
+
 /// Seeds the default generator and returns it.
 #[pyfunction]
-pub fn manual_seed(seed: &Bound<'_, PyAny>) -> PyResult<()> {
+pub fn manual_seed(seed: &Bound<'_, PyAny>) -> PyResult<PyGenerator> {
     let seed = seed.py().get_type::<PyInt>().call1((seed,))?;
     let seed = seed_argument(&seed)?;
     random::with_default(|g| g.manual_seed(seed));
-    Ok(())
+    Ok(default_generator())
 }
 
 /// Seeds the default generator from the operating system and returns the seed.

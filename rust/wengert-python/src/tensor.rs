@@ -3,7 +3,7 @@
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::cell::TensorCell;
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
 use crate::types::{
     PyDType, PyDevice, PyMemoryFormat, check_device, dtype_object, extract_dtype, size,
 };
@@ -18,7 +18,7 @@ use wengert::format::{self, Source, Suffixes};
 use wengert::{DType, Result, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
-#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
+#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref, dict)]
 pub struct PyTensor(TensorCell);
 
 impl PyTensor {
@@ -79,21 +79,30 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
 
 type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
+/// Elements above which other Python threads may run meanwhile.
+const RELEASE_ABOVE: usize = 1 << 18;
+
 #[inline]
+#[allow(unsafe_code)]
 fn binary<'py>(
     slf: &Bound<'py, PyTensor>,
     other: &Bound<'py, PyAny>,
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
+    if let Ok(other) = other.cast::<PyTensor>() {
+        // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
+        // what they made themselves, so that no finaliser runs either.
+        let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
+            return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
+        }
+    }
+    let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
-    let result = if a.numel() > 1 << 18 || other.numel() > 1 << 18 {
-        py.detach(|| f(&a, &other))
-    } else {
-        f(&a, &other)
-    };
-    Ok(wrap(py, result.or_raise()?)?.into_any())
+    let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
+    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
+    Ok(wrap(py, result)?.into_any())
 }
 
 fn reflected<'py>(
@@ -103,7 +112,8 @@ fn reflected<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
-    Ok(wrap(py, f(&other, &slf.get().tensor()).or_raise()?)?.into_any())
+    let b = slf.get().tensor();
+    Ok(wrap(py, guarded(|| f(&other, &b))?)?.into_any())
 }
 
 /// An augmented assignment, by the row of that name.
@@ -205,7 +215,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reflected(slf, other, ops::binary::difference)
+        reflected(slf, other, ops::binary::difference_from)
     }
     fn __isub__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "sub")
@@ -235,7 +245,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reflected(slf, other, ops::div)
+        reflected(slf, other, ops::binary::quotient_of)
     }
     fn __itruediv__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "div")
@@ -434,7 +444,7 @@ impl PyTensor {
         spec: &Bound<'py, PyString>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let t = slf.get().tensor();
-        if t.ndim() == 0 && spec.len()? > 0 {
+        if t.ndim() == 0 {
             return scalar_object(slf.py(), t.item().or_raise()?)?
                 .call_method1("__format__", (spec,));
         }
@@ -467,6 +477,13 @@ impl PyTensor {
             list.append(wrap(slf.py(), part)?)?;
         }
         Ok(list.try_iter()?.into_any())
+    }
+    fn __reversed__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let t = slf.get().tensor();
+        if t.ndim() == 0 {
+            return Ok(slf.clone());
+        }
+        wrap(slf.py(), ops::scan::flip(&t, &[0]).or_raise()?)
     }
     fn __getitem__<'py>(
         slf: &Bound<'py, Self>,
@@ -549,6 +566,18 @@ impl PyTensor {
     #[getter]
     fn device(&self) -> PyDevice {
         PyDevice
+    }
+    #[getter]
+    fn layout<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("wengert._core")?.getattr("strided")
+    }
+    #[getter]
+    fn is_cpu(&self) -> bool {
+        true
+    }
+    #[getter]
+    fn is_cuda(&self) -> bool {
+        false
     }
     #[getter]
     fn ndim(&self) -> usize {
@@ -643,6 +672,12 @@ impl PyTensor {
                 }
             },
         }
+    }
+    fn type_as<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyTensor>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        to_dtype(slf, other.get().tensor().dtype())
     }
     fn float<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         to_dtype(slf, DType::Float32)
@@ -771,29 +806,9 @@ impl PyTensor {
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
-        let target = slf.get().tensor();
-        let value = value.get().tensor();
-        target.set_data(&value).map_err(crate::error::to_py)
-    }
-    fn fill_<'py>(
-        slf: &Bound<'py, Self>,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyTensor>> {
-        let Some(value) = operand(value)? else {
-            return Err(PyTypeError::new_err("fill_(): argument 'value' must be Number or Tensor"));
-        };
-        if value.ndim() > 0 {
-            return Err(PyRuntimeError::new_err(format!(
-                "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
-                value.ndim()
-            )));
-        }
-        slf.get().tensor().fill_(&value).or_raise()?;
-        Ok(slf.clone())
-    }
-    fn zero_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        slf.get().tensor().fill_(&Tensor::wrapped(Scalar::Int(0)).or_raise()?).or_raise()?;
-        Ok(slf.clone())
+        let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
+        slf.get().replace(new);
+        Ok(())
     }
 
     // NumPy. ---------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ const DOMAINS: &[(&str, f64, f64)] = &[
     ("prod", -2.0, 2.0),
     ("cumprod", -2.0, 2.0),
     ("norm", -2.0, 2.0),
+    ("logcumsumexp", -2.0, 2.0),
 ];
 
 /// Extra positional arguments after the first tensor, per overload.
@@ -61,12 +62,16 @@ const CALLS: &[(&str, usize, &[i64])] = &[
     ("prod", 1, &[-1]),
     ("cumsum", 0, &[0]),
     ("cumprod", 0, &[1]),
+    ("logcumsumexp", 0, &[1]),
+    ("cummax", 0, &[1]),
+    ("cummin", 0, &[0]),
     ("flip", 0, &[1]),
     ("var", 0, &[1]),
     ("std", 0, &[0]),
     ("var_mean", 0, &[1]),
     ("std_mean", 0, &[0]),
     ("norm", 1, &[3]),
+    ("nn.functional.threshold", 0, &[0, 2]),
 ];
 
 /// Rows whose result is a step, so that finite differences across it mean nothing, or whose
@@ -83,12 +88,17 @@ const PARAMETERS: &[(&str, usize)] = &[
     ("add_scaled", 2),
     ("celu", 1),
     ("elu", 1),
+    ("hardshrink", 1),
     ("hardtanh", 1),
     ("leaky_relu", 1),
     ("pow_number", 1),
     ("round_decimals", 1),
     ("round_tens", 1),
+    ("softplus", 1),
+    ("softplus_backward", 2),
+    ("softshrink", 1),
     ("sub_scaled", 2),
+    ("threshold", 1),
 ];
 
 struct Random(u64);

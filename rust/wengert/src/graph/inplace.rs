@@ -101,7 +101,7 @@ pub(crate) fn inherit(target: &Tensor, result: &Tensor) -> Result<()> {
         }
         _ => match result.edge()? {
             Some(edge) => {
-                target.set_edge(edge);
+                target.rebase(edge);
                 Ok(())
             }
             None => {

@@ -4,7 +4,6 @@ pub mod blocks;
 pub mod cast;
 pub mod engine;
 pub mod gemm;
-pub mod index;
 pub mod isa;
 pub mod math;
 pub mod reduce;

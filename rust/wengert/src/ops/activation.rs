@@ -1,19 +1,18 @@
-//! Activation functions of `nn.functional`.
+//! Activation functions of `nn.functional` that have a formula of their own.
 //!
-//! Parameters arrive as numbers and enter the kernels as operands with stride 0, so a function
-//! with another slope is the same kernel. Where the derivative is a formula of its own, it is a row
-//! of its own; else it is written in tensor algebra.
+//! The pointwise rows carry formula and derivative; [`FUNCTIONS`] gives them their public names
+//! and PyTorch's parameters, among them `inplace`.
 
-use super::compare::{ge, gt, le};
+use super::binary::{number, subtract, where_};
+use super::compare::{gt, le};
 use super::tags::*;
-use super::unary::{abs, exp, sigmoid, sigmoid_backward, tanh};
-use super::{Args, Dest};
-use crate::graph::{inplace, is_grad_enabled};
+use super::unary::{abs, exp, relu, sigmoid, sigmoid_backward, tanh};
+use super::{Args, Call, Dest, Row, add, div};
+use crate::graph::{self, inplace};
 use crate::kernels::math;
-use crate::ops::binary::where_;
 use crate::pointwise_rows;
 use crate::tensor::Tensor;
-use crate::{Result, Scalar, bail};
+use crate::{DType, Result, Scalar, bail};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 /// `1 / √(2π)`
@@ -23,19 +22,86 @@ const GELU_SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 const GELU_CUBE: f64 = 0.044715;
 
 pointwise_rows! {
+    /// `ln(sigmoid(x))`, accurate at both ends.
+    logsigmoid(x) -> y: "(input)", Same, INTERNAL => { float: math::logsigmoid(x) }
+    "LogSigmoidBackward0" { x saves(x): |g| g * sigmoid(&-x)? }
+
+    /// `x` limited to `[lo, hi]`; the gradient is 0 at the limits.
+    hardtanh(x, lo, hi) -> y: "(input, min, max)", Same, INTERNAL => {
+        int: x.max(lo).min(hi), float: if x < lo { lo } else if x > hi { hi } else { x },
+    } "HardtanhBackward0" { x saves(x, lo, hi): |g| inside(g, x, lo, hi)? }
+
+    /// `g` where `lo < x < hi`, else 0.
+    inside(g, x, lo, hi) -> y: "(grad, input, min, max)", Same, INTERNAL => {
+        float: if x <= lo || x >= hi { 0.0 } else { g },
+    } "HardtanhBackwardBackward0" { g saves(x, lo, hi): |h| inside(h, x, lo, hi)? }
+
+    /// `x · min(max(x + 3, 0), 6) / 6`.
+    hardswish(x) -> y: "(input)", Same, INTERNAL => {
+        float: {
+            let t = x + 3.0;
+            x * (if t < 0.0 { 0.0 } else if t > 6.0 { 6.0 } else { t }) / 6.0
+        },
+    } "HardswishBackward0" { x saves(x): |g| hardswish_backward(g, x)? }
+
+    /// Derivative of [`hardswish()`].
+    hardswish_backward(g, x) -> y: "(grad, input)", Same, INTERNAL => {
+        float: if x <= -3.0 { 0.0 } else if x >= 3.0 { g } else { g * (x / 3.0 + 0.5) },
+    } "HardswishBackwardBackward0" {
+        g saves(x): |h| hardswish_backward(h, x)?,
+        x saves(g, x): |h| inside(&(h * g / 3.0), x, &number(-3.0)?, &number(3.0)?)?,
+    }
+
+    /// `min(max(x + 3, 0), 6) / 6`.
+    hardsigmoid(x) -> y: "(input)", Same, INTERNAL => {
+        float: {
+            let t = x + 3.0;
+            (if t < 0.0 { 0.0 } else if t > 6.0 { 6.0 } else { t }) / 6.0
+        },
+    } "HardsigmoidBackward0" {
+        x saves(x): |g| inside(&(g / 6.0), x, &number(-3.0)?, &number(3.0)?)?,
+    }
+
+    /// `x` where it is positive, else `slope · x`.
+    leaky_relu(x, slope) -> y: "(input, negative_slope)", Same, INTERNAL => {
+        float: if x > 0.0 { x } else { x * slope },
+    } "LeakyReluBackward0" { x saves(x, slope): |g| leaky_relu_backward(g, x, slope)? }
+
+    /// Derivative of [`leaky_relu()`].
+    leaky_relu_backward(g, x, slope) -> y: "(grad, input, negative_slope)", Same, INTERNAL => {
+        float: if x > 0.0 { g } else { g * slope },
+    } "LeakyReluBackwardBackward0" { g saves(x, slope): |h| leaky_relu_backward(h, x, slope)? }
+
+    /// `scale · x` where `x` is positive, else `scale · alpha · (eˣ - 1)`.
+    elu(x, alpha, scale) -> y: "(input, alpha, scale)", Same, INTERNAL => {
+        float: scale * (if x > 0.0 { x } else { alpha * math::expm1(x) }),
+    } "EluBackward0" {
+        x saves(x, alpha, scale): |g| {
+            let positive = gt(x, &number(0.0)?)?;
+            where_(&positive, &(g * scale), &(g * scale * alpha * exp(&not_above_zero(x)?)?))?
+        },
+    }
+
+    /// `x` where it is positive, else `alpha · (e^(x/alpha) - 1)`.
+    celu(x, alpha) -> y: "(input, alpha)", Same, INTERNAL => {
+        float: if x > 0.0 { x } else { alpha * math::expm1(x / alpha) },
+    } "CeluBackward0" {
+        x saves(x, alpha): |g| {
+            let positive = gt(x, &number(0.0)?)?;
+            where_(&positive, g, &(g * exp(&(not_above_zero(x)? / alpha))?))?
+        },
+    }
+
     /// `ln(1 + e^(βx)) / β`, a smooth maximum of `x` and 0.
     ///
     /// Where `βx` is above the threshold the result is `x`, which is as exact.
-    softplus(x, beta, threshold) -> y named "nn.functional.softplus":
-        "(input, beta: float = 1.0, threshold: float = 20.0)", Same, FUNCTION | OUT,
-        via |c, dest| softplus::run([c.tensor(0), &number(c, 1)?, &number(c, 2)?], dest) =>
-    {
+    softplus(x, beta, threshold) -> y: "(input, beta, threshold)", Same, INTERNAL => {
         float: if x * beta > threshold { x } else { math::log1p(math::exp(x * beta)) / beta },
     } "SoftplusBackward0" {
         x saves(x, beta, threshold): |g| softplus_backward(g, x, beta, threshold)?,
     }
 
-    /// Derivative of [`softplus`]: `g / (1 + e^(-βx))`.
+    /// Derivative of [`softplus()`]: `g / (1 + e^(-βx))`.
     softplus_backward(g, x, beta, threshold) -> y:
         "(grad_output, input, beta, threshold)", Same, INTERNAL =>
     {
@@ -45,18 +111,16 @@ pointwise_rows! {
         x saves(g, x, beta, threshold): |h| {
             let z = x * beta;
             let bend = sigmoid_backward(&(h * g * beta), &sigmoid(&z)?)?;
-            where_(&gt(&z, threshold)?, &constant(0.0)?, &bend)?
+            where_(&gt(&z, threshold)?, &number(0.0)?, &bend)?
         },
     }
 
     /// `x σ(x)`, also called swish (Elfwing, Uchibe & Doya, 2018).
-    silu(x) -> y named "nn.functional.silu": "(input, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| in_place_if("silu", c, 1, dest, |x, dest| silu::run([x], dest)) =>
-    {
+    silu(x) -> y: "(input)", Same, INTERNAL => {
         float: x * math::sigmoid(x),
     } "SiluBackward0" { x saves(x): |g| silu_backward(g, x)? }
 
-    /// Derivative of [`silu`]: `g σ(x) (1 + x (1 - σ(x)))`.
+    /// Derivative of [`silu()`]: `g σ(x) (1 + x (1 - σ(x)))`.
     silu_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: { let s = math::sigmoid(x); g * s * (1.0 + x * (1.0 - s)) },
     } "SiluBackwardBackward0" {
@@ -68,22 +132,11 @@ pointwise_rows! {
     }
 
     /// `x Φ(x)` with the normal distribution function `Φ` (Hendrycks & Gimpel, 2016).
-    ///
-    /// With `approximate='tanh'`, `Φ` is replaced by `(1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
-    gelu(x) -> y named "nn.functional.gelu":
-        "(input, *, approximate: str = 'none')", Same, FUNCTION,
-        via |c, dest| match c.str(1) {
-            "none" => gelu::run([c.tensor(0)], dest),
-            "tanh" => gelu_tanh::run([c.tensor(0)], dest),
-            other => bail!(
-                Value, "", "approximate argument must be either none or tanh. (gelu got '{other}')"
-            ),
-        } =>
-    {
+    gelu(x) -> y: "(input)", Same, INTERNAL => {
         float: 0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2 as T)),
     } "GeluBackward0" { x saves(x): |g| gelu_backward(g, x)? }
 
-    /// Derivative of [`gelu`]: `g (Φ(x) + x φ(x))`.
+    /// Derivative of [`gelu()`]: `g (Φ(x) + x φ(x))`.
     gelu_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: {
             let density = math::exp(-0.5 * x * x) * DENSITY as T;
@@ -97,7 +150,7 @@ pointwise_rows! {
         },
     }
 
-    /// [`gelu`] by way of the hyperbolic tangent.
+    /// [`gelu()`] with `Φ` replaced by `(1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
     gelu_tanh(x) -> y: "(input)", Same, INTERNAL => {
         float: {
             let u = GELU_SCALE as T * (x + GELU_CUBE as T * x * x * x);
@@ -105,7 +158,7 @@ pointwise_rows! {
         },
     } "GeluBackward0" { x saves(x): |g| gelu_tanh_backward(g, x)? }
 
-    /// Derivative of [`gelu_tanh`].
+    /// Derivative of [`gelu_tanh()`].
     gelu_tanh_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: {
             let u = GELU_SCALE as T * (x + GELU_CUBE as T * x * x * x);
@@ -126,183 +179,249 @@ pointwise_rows! {
         },
     }
 
-    /// `x` above 0, `negative_slope · x` below.
-    leaky_relu(x, slope) -> y named "nn.functional.leaky_relu":
-        "(input, negative_slope: float = 0.01, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| {
-            let slope = number(c, 1)?;
-            in_place_if("leaky_relu", c, 2, dest, |x, dest| leaky_relu::run([x, &slope], dest))
-        } =>
-    {
-        float: if x > 0.0 { x } else { x * slope },
-    } "LeakyReluBackward0" { x saves(x, slope): |g| leaky_relu_backward(g, x, slope)? }
-
-    /// `g` where `x` is above 0, else `slope · g`.
-    leaky_relu_backward(g, x, slope) -> y: "(grad_output, input, slope)", Same, INTERNAL => {
-        float: if x > 0.0 { g } else { g * slope },
-    } "LeakyReluBackwardBackward0" { g saves(x, slope): |h| leaky_relu_backward(h, x, slope)? }
-
-    /// `x` above 0, `α (eˣ - 1)` below (Clevert, Unterthiner & Hochreiter, 2015).
-    elu(x, below, above, rate) -> y named "nn.functional.elu":
-        "(input, alpha: float = 1.0, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| elu_with("elu", c, 2, [c.float(1), 1.0, 1.0], dest) =>
-    {
-        float: if x > 0.0 { x * above } else { math::expm1(x * rate) * below },
-    } "EluBackward0" { x saves(x, below, above, rate): |g| g * elu_slope(x, below, above, rate)? }
-
-    /// The slope of [`elu`].
-    elu_slope(x, below, above, rate) -> y: "(input, below, above, rate)", Same, INTERNAL => {
-        float: if x > 0.0 { above } else { below * rate * math::exp(x * rate) },
-    } "EluBackwardBackward0" {
-        x saves(x, rate, y): |h| where_(&gt(x, &constant(0.0)?)?, &constant(0.0)?, &(h * y * rate))?,
-    }
-
-    /// `x` limited to `[min_val, max_val]`; unlike `clamp`, the gradient at the limits is 0.
-    hardtanh(x, lo, hi) -> y named "nn.functional.hardtanh":
-        "(input, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False)",
-        Same, FUNCTION,
-        via |c, dest| hardtanh_with("hardtanh", c, 3, [c.float(1), c.float(2)], dest) =>
-    {
-        float: if x < lo { lo } else if x > hi { hi } else { x },
-    } "HardtanhBackward0" { x saves(x, lo, hi): |g| hardtanh_backward(g, x, lo, hi)? }
-
-    /// `g` where `lo < x < hi`, else 0.
-    hardtanh_backward(g, x, lo, hi) -> y: "(grad_output, input, lo, hi)", Same, INTERNAL => {
-        float: if x <= lo || x >= hi { 0.0 } else { g },
-    } "HardtanhBackwardBackward0" { g saves(x, lo, hi): |h| hardtanh_backward(h, x, lo, hi)? }
-
     /// `x tanh(ln(1 + eˣ))` (Misra, 2019).
-    mish(x) -> y named "nn.functional.mish": "(input, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| in_place_if("mish", c, 1, dest, |x, dest| mish::run([x], dest)) =>
-    {
+    mish(x) -> y: "(input)", Same, INTERNAL => {
         float: x * math::tanh(if x > 20.0 { x } else { math::log1p(math::exp(x)) }),
     } "MishBackward0" {
         x saves(x): |g| {
-            let t = tanh(&softplus(x, &constant(1.0)?, &constant(20.0)?)?)?;
+            let t = tanh(&softplus(x, &number(1.0)?, &number(20.0)?)?)?;
             g * (&t + x * sigmoid(x)? * (1.0 - &t * &t))
         },
     }
 
-    /// `ln σ(x)`
-    logsigmoid(x) -> y named "nn.functional.logsigmoid": "(input)", Same, FUNCTION => {
-        float: (if x < 0.0 { x } else { 0.0 }) - math::log1p(math::exp(-x.abs())),
-    } "LogSigmoidBackward0" { x saves(x): |g| g * sigmoid(&-x)? }
-
-    /// `(x + 3) / 6` limited to `[0, 1]`.
-    hardsigmoid(x) -> y named "nn.functional.hardsigmoid":
-        "(input, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| in_place_if("hardsigmoid", c, 1, dest, |x, dest| hardsigmoid::run([x], dest)) =>
-    {
-        float: if x <= -3.0 { 0.0 } else if x >= 3.0 { 1.0 } else { x / 6.0 + 0.5 },
-    } "HardsigmoidBackward0" {
-        x saves(x): |g| hardtanh_backward(&(g / 6.0), x, &constant(-3.0)?, &constant(3.0)?)?,
-    }
-
-    /// `x (x + 3) / 6` between -3 and 3, 0 below and `x` above (Howard et al., 2019).
-    hardswish(x) -> y named "nn.functional.hardswish":
-        "(input, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| in_place_if("hardswish", c, 1, dest, |x, dest| hardswish::run([x], dest)) =>
-    {
-        float: if x <= -3.0 { 0.0 } else if x >= 3.0 { x } else { x * (x + 3.0) / 6.0 },
-    } "HardswishBackward0" {
-        x saves(x): |g| {
-            let above = where_(&ge(x, &constant(3.0)?)?, g, &(g * (x / 3.0 + 0.5)))?;
-            where_(&le(x, &constant(-3.0)?)?, &constant(0.0)?, &above)?
-        },
-    }
-
     /// 0 where `-lambd <= x <= lambd`, else `x`.
-    hardshrink(x, lambd) -> y named "nn.functional.hardshrink":
-        "(input, lambd: float = 0.5)", Same, FUNCTION,
-        via |c, dest| hardshrink::run([c.tensor(0), &number(c, 1)?], dest) =>
-    {
+    hardshrink(x, lambd) -> y: "(input, lambd)", Same, INTERNAL => {
         float: if x >= -lambd && x <= lambd { 0.0 } else { x },
     } "HardshrinkBackward0" {
-        x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &constant(0.0)?, g)?,
+        x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &number(0.0)?, g)?,
     }
 
     /// `x` moved towards 0 by `lambd`, and 0 where it would get there.
-    softshrink(x, lambd) -> y named "nn.functional.softshrink":
-        "(input, lambd: float = 0.5)", Same, FUNCTION,
-        via |c, dest| {
-            if c.float(1) < 0.0 {
-                bail!(
-                    Value, "", "lambda must be greater or equal to 0, but found to be {}.", c.float(1)
-                );
-            }
-            softshrink::run([c.tensor(0), &number(c, 1)?], dest)
-        } =>
-    {
+    softshrink(x, lambd) -> y: "(input, lambd)", Same, INTERNAL => {
         float: if x > lambd { x - lambd } else if x < -lambd { x + lambd } else { x * 0.0 },
     } "SoftshrinkBackward0" {
-        x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &constant(0.0)?, g)?,
+        x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &number(0.0)?, g)?,
     }
 
     /// `x` above the threshold, else `value`.
-    threshold(x, limit, value) -> y named "nn.functional.threshold":
-        "(input, threshold: float, value: float, inplace: bool = False)", Same, FUNCTION,
-        via |c, dest| {
-            let (limit, value) = (number(c, 1)?, number(c, 2)?);
-            in_place_if("threshold", c, 3, dest, |x, dest| threshold::run([x, &limit, &value], dest))
-        } =>
-    {
+    threshold(x, limit, value) -> y: "(input, threshold, value)", Same, INTERNAL => {
         float: if x <= limit { value } else { x },
     } "ThresholdBackward0" {
-        x saves(x, limit): |g| where_(&le(x, limit)?, &constant(0.0)?, g)?,
+        x saves(x, limit): |g| where_(&le(x, limit)?, &number(0.0)?, g)?,
     }
 }
 
-fn constant(x: f64) -> Result<Tensor> {
-    Tensor::wrapped(Scalar::Float(x))
+/// `min(x, 0)`: what a branch that is not taken computes with, so as not to overflow.
+fn not_above_zero(x: &Tensor) -> Result<Tensor> {
+    let zero = number(0.0)?;
+    where_(&gt(x, &zero)?, &zero, x)
 }
 
-/// A parameter as an operand.
-fn number(c: &Args, i: usize) -> Result<Tensor> {
-    constant(c.float(i))
-}
-
-/// [`elu`] with slope `above` for positive `x` and `below · (e^(rate x) - 1)` for negative.
-pub(super) fn elu_with(
-    name: &'static str,
-    c: &Args,
-    flag: usize,
-    [below, above, rate]: [f64; 3],
-    dest: Dest,
-) -> Result<Tensor> {
-    let (below, above, rate) = (constant(below)?, constant(above)?, constant(rate)?);
-    in_place_if(name, c, flag, dest, |x, dest| elu::run([x, &below, &above, &rate], dest))
-}
-
-/// [`hardtanh`] between given limits.
-pub(super) fn hardtanh_with(
-    name: &'static str,
-    c: &Args,
-    flag: usize,
-    [lo, hi]: [f64; 2],
-    dest: Dest,
-) -> Result<Tensor> {
-    let (lo, hi) = (constant(lo)?, constant(hi)?);
-    in_place_if(name, c, flag, dest, |x, dest| hardtanh::run([x, &lo, &hi], dest))
-}
-
-/// Runs an activation; in the place of its input if argument `flag`, `inplace`, is true.
-pub(super) fn in_place_if(
-    name: &'static str,
-    c: &Args,
-    flag: usize,
-    dest: Dest,
-    run: impl Fn(&Tensor, Dest) -> Result<Tensor>,
-) -> Result<Tensor> {
+/// Applies `f` to the first argument, in place if the call's parameter `flag` says so.
+fn maybe_inplace(c: &Args, flag: usize, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let x = c.tensor(0);
     if !c.bool(flag) {
-        return run(x, dest);
+        return f(x);
     }
-    inplace::check(x, name)?;
-    if is_grad_enabled() && x.requires_grad() {
-        inplace::adopt(x, run(&inplace::before(x)?, Dest::New)?)?;
-    } else {
-        run(x, Dest::Into(x))?;
-        x.storage().bump_version();
-    }
+    inplace::check(x, "activation")?;
+    let recorded = graph::is_grad_enabled() && c.requires_grad();
+    let result = if recorded { f(&inplace::before(x)?)? } else { f(x)? };
+    inplace::adopt(x, result)?;
     Ok(x.clone())
 }
+
+/// `x` limited to `[lo, hi]`, as an activation.
+fn hardtanh_of(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
+    if x.dtype() == DType::Bool {
+        bail!(DType, "", "Bool inputs not supported for hardtanh");
+    }
+    if x.dtype() == DType::UInt8 && lo < 0.0 {
+        bail!(DType, "", "cannot do hardtanh on an unsigned type with negative limits");
+    }
+    if x.dtype().is_integral() {
+        let limit = |v: f64| Tensor::full(&[], v, x.dtype());
+        return hardtanh(x, &limit(lo)?, &limit(hi)?);
+    }
+    hardtanh(x, &number(lo)?, &number(hi)?)
+}
+
+/// Refuses whole numbers, which a float parameter would otherwise promote.
+fn check_floating(op: &'static str, x: &Tensor) -> Result<()> {
+    if x.dtype().is_floating() {
+        return Ok(());
+    }
+    bail!(Unsupported, "", "\"{op}\" not implemented for '{}'", x.dtype().scalar_type_name())
+}
+
+fn elu_of(x: &Tensor, alpha: f64, scale: f64) -> Result<Tensor> {
+    check_floating("elu", x)?;
+    elu(x, &number(alpha)?, &number(scale)?)
+}
+
+/// λ and λα of self-normalising networks (Klambauer et al., 2017).
+const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+
+macro_rules! function {
+    ($name:literal, $sig:literal, $doc:literal, $call:expr) => {
+        Row {
+            name: concat!("nn.functional.", $name),
+            aliases: &[],
+            signatures: &[$sig],
+            doc: &[$doc],
+            tags: FUNCTION,
+            call: Call::Make($call),
+        }
+    };
+}
+
+/// The public rows.
+pub const FUNCTIONS: &[Row] = &[
+    function!("logsigmoid", "(input)", " `ln(sigmoid(x))`, accurate at both ends.", |c| {
+        Ok(logsigmoid(c.tensor(0))?.into())
+    }),
+    function!("softsign", "(input)", " `x / (1 + |x|)`.", |c| {
+        let x = c.tensor(0);
+        Ok(div(x, &add(&abs(x)?, &Tensor::wrapped(Scalar::Int(1))?)?)?.into())
+    }),
+    function!("tanhshrink", "(input)", " `x - tanh(x)`.", |c| {
+        let x = c.tensor(0);
+        Ok(subtract(x, &tanh(x)?, Scalar::Int(1), Dest::New)?.into())
+    }),
+    function!(
+        "hardtanh",
+        "(input, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False)",
+        " `x` limited to `[min_val, max_val]`; the gradient is 0 at the limits.",
+        |c| {
+            if c.float(1) > c.float(2) {
+                bail!(Value, "", "min_val cannot be greater than max_val");
+            }
+            Ok(maybe_inplace(c, 3, |x| hardtanh_of(x, c.float(1), c.float(2)))?.into())
+        }
+    ),
+    function!(
+        "relu6",
+        "(input, inplace: bool = False)",
+        " `x` limited to `[0, 6]`; the gradient is 0 at the limits.",
+        |c| Ok(maybe_inplace(c, 1, |x| hardtanh_of(x, 0.0, 6.0))?.into())
+    ),
+    function!(
+        "hardswish",
+        "(input, inplace: bool = False)",
+        " `x · min(max(x + 3, 0), 6) / 6` (Howard et al., 2019).",
+        |c| Ok(maybe_inplace(c, 1, hardswish)?.into())
+    ),
+    function!(
+        "hardsigmoid",
+        "(input, inplace: bool = False)",
+        " `min(max(x + 3, 0), 6) / 6`.",
+        |c| Ok(maybe_inplace(c, 1, hardsigmoid)?.into())
+    ),
+    function!(
+        "leaky_relu",
+        "(input, negative_slope: float = 0.01, inplace: bool = False)",
+        " `x` where it is positive, else `negative_slope · x`.",
+        |c| {
+            check_floating("leaky_relu", c.tensor(0))?;
+            let slope = number(c.float(1))?;
+            Ok(maybe_inplace(c, 2, |x| leaky_relu(x, &slope))?.into())
+        }
+    ),
+    function!(
+        "elu",
+        "(input, alpha: float = 1.0, inplace: bool = False)",
+        " `x` where it is positive, else `alpha · (eˣ - 1)`.",
+        |c| Ok(maybe_inplace(c, 2, |x| elu_of(x, c.float(1), 1.0))?.into())
+    ),
+    function!(
+        "selu",
+        "(input, inplace: bool = False)",
+        " The scaled [`elu`] of self-normalising networks (Klambauer et al., 2017).",
+        |c| Ok(maybe_inplace(c, 1, |x| elu_of(x, SELU_ALPHA, SELU_SCALE))?.into())
+    ),
+    function!(
+        "celu",
+        "(input, alpha: float = 1.0, inplace: bool = False)",
+        " `x` where it is positive, else `alpha · (e^(x/alpha) - 1)`.",
+        |c| {
+            let alpha = c.float(1);
+            if alpha == 0.0 {
+                bail!(ZeroDivision, "", "ZeroDivisionError: alpha cannot be 0 for CELU");
+            }
+            check_floating("celu", c.tensor(0))?;
+            let alpha = number(alpha)?;
+            Ok(maybe_inplace(c, 2, |x| celu(x, &alpha))?.into())
+        }
+    ),
+    function!("relu", "(input, inplace: bool = False)", " `max(x, 0)`.", |c| {
+        Ok(maybe_inplace(c, 1, relu)?.into())
+    }),
+    function!(
+        "softplus",
+        "(input, beta: float = 1.0, threshold: float = 20.0)",
+        " `ln(1 + e^(βx)) / β`, a smooth maximum of `x` and 0; `x` itself where `βx > threshold`.",
+        |c| {
+            let x = c.tensor(0);
+            check_floating("softplus", x)?;
+            Ok(softplus(x, &number(c.float(1))?, &number(c.float(2))?)?.into())
+        }
+    ),
+    function!(
+        "silu",
+        "(input, inplace: bool = False)",
+        " `x σ(x)`, also called swish (Elfwing, Uchibe & Doya, 2018).",
+        |c| Ok(maybe_inplace(c, 1, silu)?.into())
+    ),
+    function!(
+        "gelu",
+        "(input, *, approximate: str = 'none')",
+        " `x Φ(x)` (Hendrycks & Gimpel, 2016); `approximate` may be `'tanh'`.",
+        |c| match c.str(1) {
+            "none" => Ok(gelu(c.tensor(0))?.into()),
+            "tanh" => Ok(gelu_tanh(c.tensor(0))?.into()),
+            other => bail!(
+                Value,
+                "",
+                "approximate argument must be either none or tanh. (gelu got '{other}')"
+            ),
+        }
+    ),
+    function!(
+        "mish",
+        "(input, inplace: bool = False)",
+        " `x tanh(ln(1 + eˣ))` (Misra, 2019).",
+        |c| Ok(maybe_inplace(c, 1, mish)?.into())
+    ),
+    function!(
+        "hardshrink",
+        "(input, lambd: float = 0.5)",
+        " 0 where `-lambd <= x <= lambd`, else `x`.",
+        |c| {
+            check_floating("hardshrink", c.tensor(0))?;
+            Ok(hardshrink(c.tensor(0), &number(c.float(1))?)?.into())
+        }
+    ),
+    function!(
+        "softshrink",
+        "(input, lambd: float = 0.5)",
+        " `x` moved towards 0 by `lambd`, and 0 where it would get there.",
+        |c| {
+            let lambd = c.float(1);
+            if lambd < 0.0 {
+                bail!(Value, "", "lambda must be greater or equal to 0, but found to be {lambd}.");
+            }
+            check_floating("softshrink", c.tensor(0))?;
+            Ok(softshrink(c.tensor(0), &number(lambd)?)?.into())
+        }
+    ),
+    function!(
+        "threshold",
+        "(input, threshold: float, value: float, inplace: bool = False)",
+        " `x` above the threshold, else `value`.",
+        |c| {
+            check_floating("threshold", c.tensor(0))?;
+            let (limit, value) = (number(c.float(1))?, number(c.float(2))?);
+            Ok(maybe_inplace(c, 3, |x| threshold(x, &limit, &value))?.into())
+        }
+    ),
+];

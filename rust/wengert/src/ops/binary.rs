@@ -188,6 +188,7 @@ pointwise_rows! {
 
     /// `x` to a power that is a number.
     pow_number(x, s) -> y: "(input, exponent)", Same, INTERNAL => {
+        bool: x | !s,
         int: x.wrapping_pow((s as i64).clamp(0, u32::MAX as i64) as u32),
         float: math::pow(x, s),
     } "PowBackward0" { x saves(x, s): |g| pow_backward(g, x, s)? }
@@ -230,7 +231,7 @@ pointwise_rows! {
     }
 
     /// The angle of the point `(other, input)`, in `[-π, π]`.
-    atan2(a, b) -> y: "(input, other)", Float, ALL_FORMS => {
+    atan2(a, b) -> y: "(input, other)", Float, ALL_FORMS, aka ["arctan2"] => {
         float: {
             let (p, q) = (a.abs(), b.abs());
             // At the origin and at infinity the quotient is NaN; the angle is that of the corner.
@@ -337,7 +338,7 @@ pointwise_rows! {
             let raised = if x < lo || lo.is_nan() { lo } else { x };
             if raised > hi || hi.is_nan() { hi } else { raised }
         },
-    } "ClampBackward1" {
+    } "ClampBackward0" number "ClampBackward1" {
         x saves(x, lo, hi): |g| clamp_backward(g, x, lo, hi)?,
         lo saves(x, lo, hi): |g| {
             let low = logical_and(&lt(x, lo)?, &lt(lo, hi)?)?;
@@ -472,11 +473,12 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
+    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+    let zero = Tensor::wrapped(Scalar::Int(0))?;
+    if whole && exponent.dtype().is_signed() && super::reduce::any(&lt(exponent, &zero)?)? {
+        bail!(Value, "", "Integers to negative integer powers are not allowed.");
+    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
-        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-        if whole && exponent.item()?.to_i64() < 0 {
-            bail!(Value, "", "Integers to negative integer powers are not allowed.");
-        }
         let two = exponent.item()?.to_f64() == 2.0;
         let keeps_type =
             x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;
@@ -503,6 +505,16 @@ pub fn clamp(x: &Tensor, lo: Option<&Tensor>, hi: Option<&Tensor>, dest: Dest) -
 /// The operator `a - b`.
 pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     subtract(a, b, Scalar::Int(1), Dest::New)
+}
+
+/// The operator `a - b` for a number `a`, which PyTorch records as `rsub(b, a)`.
+pub fn difference_from(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if has_bool(b, a) { subtract(a, b, Scalar::Int(1), Dest::New) } else { rsub(b, a) }
+}
+
+/// The operator `a / b` for a number `a`, which is `b.reciprocal() * a` in PyTorch.
+pub fn quotient_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    mul(&super::unary::reciprocal(b)?, a)
 }
 
 /// The operator `a // b`.

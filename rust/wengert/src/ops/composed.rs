@@ -1,8 +1,8 @@
 //! Operations that are other operations in a certain order: no kernel and no rule of their own.
 
-use super::activation::{elu_with, hardtanh_with, in_place_if};
+use super::fused::softmax::{implicit_dim, softmax};
 use super::tags::*;
-use super::{Call, Dest, Row, binary, unary};
+use super::{Call, Dest, Row, binary, norm, unary};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 
@@ -22,33 +22,29 @@ fn check_condition(condition: &Tensor) -> Result<()> {
 /// `clamp` with either bound absent.
 ///
 /// For floats a bound that is absent is infinite, so that there is one rule and one name of the
-/// node; whole numbers have no infinity, and no gradient.
+/// node; whole numbers have no infinity, and no gradient. The infinity is a number or a tensor as
+/// the other bound is.
 fn clamp(x: &Tensor, min: Option<&Tensor>, max: Option<&Tensor>, dest: Dest) -> Result<Tensor> {
-    let infinite = |x: f64| Tensor::wrapped(Scalar::Float(x));
+    let infinite = |like: &Tensor, value: f64| match like.is_wrapped_number() {
+        true => Tensor::wrapped(Scalar::Float(value)),
+        false => Tensor::full(&[], value, x.dtype()),
+    };
     match (min, max) {
         (Some(min), None) if x.dtype().is_floating() => {
-            binary::clamp_both::run([x, min, &infinite(f64::INFINITY)?], dest)
+            binary::clamp_both::run([x, min, &infinite(min, f64::INFINITY)?], dest)
         }
         (None, Some(max)) if x.dtype().is_floating() => {
-            binary::clamp_both::run([x, &infinite(f64::NEG_INFINITY)?, max], dest)
+            binary::clamp_both::run([x, &infinite(max, f64::NEG_INFINITY)?, max], dest)
         }
         _ => binary::clamp(x, min, max, dest),
     }
 }
 
-/// `x / (1 + |x|)`
-pub fn softsign(x: &Tensor) -> Result<Tensor> {
-    super::div(x, &super::add(&unary::abs(x)?, &Tensor::wrapped(Scalar::Int(1))?)?)
+/// `x / max(‖x‖ₚ, eps)` with norms along an axis.
+fn normalize(x: &Tensor, p: f64, dim: i64, eps: f64) -> Result<Tensor> {
+    let norms = norm::vector_norm(x, p, Some(&[dim]), true, None)?;
+    super::div(x, &binary::clamp_min(&norms, &binary::number(eps)?)?)
 }
-
-/// `x - tanh(x)`
-pub fn tanhshrink(x: &Tensor) -> Result<Tensor> {
-    super::sub(x, &unary::tanh(x)?)
-}
-
-/// The constants that keep mean 0 and variance 1 through layers (Klambauer et al., 2017).
-const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
 macro_rules! row {
     ($name:literal $(aka $alias:literal)?, $sig:literal, $tags:expr, $call:expr, $doc:literal) => {
@@ -83,56 +79,20 @@ pub const ROWS: &[Row] = &[
         " Values limited to `[min, max]`; either may be absent, and `max` wins if they cross."
     ),
     row!(
-        "nn.functional.relu",
-        "(input, inplace: bool = False)",
+        "nn.functional.softmin",
+        "(input, dim: int? = None, _stacklevel: int = 3, dtype: dtype? = None)",
         FUNCTION,
-        Call::Into(|c, dest| {
-            in_place_if("relu", c, 1, dest, |x, dest| unary::relu::run([x], dest))
+        Call::Make(|c| {
+            let dim = implicit_dim(c.tensor(0), c.opt_int(1));
+            Ok(softmax(&unary::neg(c.tensor(0))?, dim, c.opt_dtype(3))?.into())
         }),
-        " `max(x, 0)`, elementwise."
+        " `e⁻ˣ / Σ e⁻ˣ` along an axis."
     ),
     row!(
-        "nn.functional.relu6",
-        "(input, inplace: bool = False)",
+        "nn.functional.normalize",
+        "(input, p: float = 2.0, dim: int = 1, eps: float = 1e-12)",
         FUNCTION,
-        Call::Into(|c, dest| hardtanh_with("relu6", c, 1, [0.0, 6.0], dest)),
-        " `min(max(x, 0), 6)`, elementwise."
-    ),
-    row!(
-        "nn.functional.selu",
-        "(input, inplace: bool = False)",
-        FUNCTION,
-        Call::Into(|c, dest| {
-            let factors = [SELU_ALPHA * SELU_SCALE, SELU_SCALE, 1.0];
-            elu_with("selu", c, 1, factors, dest)
-        }),
-        " `elu` with the constants that keep mean 0 and variance 1 through layers."
-    ),
-    row!(
-        "nn.functional.celu",
-        "(input, alpha: float = 1.0, inplace: bool = False)",
-        FUNCTION,
-        Call::Into(|c, dest| {
-            let alpha = c.float(1);
-            if alpha == 0.0 {
-                bail!(ZeroDivision, "", "ZeroDivisionError: alpha cannot be 0 for CELU");
-            }
-            elu_with("celu", c, 2, [alpha, 1.0, 1.0 / alpha], dest)
-        }),
-        " `x` above 0, `α (e^(x/α) - 1)` below."
-    ),
-    row!(
-        "nn.functional.softsign",
-        "(input)",
-        FUNCTION,
-        Call::Make(|c| Ok(softsign(c.tensor(0))?.into())),
-        " `x / (1 + |x|)`, elementwise."
-    ),
-    row!(
-        "nn.functional.tanhshrink",
-        "(input)",
-        FUNCTION,
-        Call::Make(|c| Ok(tanhshrink(c.tensor(0))?.into())),
-        " `x - tanh(x)`, elementwise."
+        Call::Make(|c| Ok(normalize(c.tensor(0), c.float(1), c.int(2), c.float(3))?.into())),
+        " `x / max(‖x‖ₚ, eps)` with norms along an axis."
     ),
 ];

@@ -3,9 +3,10 @@
 //! `amax` shares a gradient evenly among all elements that attain the extremum, `max` along an
 //! axis gives it to the element it also reports the position of, as in PyTorch.
 
+use super::index::{Scattered, scatter};
 use super::reduce::{Mask, axes, count, result, run, with_axes};
 use super::tags::*;
-use super::{Call, NamedFields, Output, Row, binary, compare, unary};
+use super::{Call, Dest, NamedFields, Output, Row, binary, compare, unary};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -115,16 +116,11 @@ impl Op for Selected {
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         let g = with_axes(g, &self.shape, &self.mask, self.keepdim)?;
-        if self.shape.is_empty() {
-            return Ok(smallvec![Some(g)]);
-        }
         let chosen = with_axes(ctx.saved(0), &self.shape, &self.mask, self.keepdim)?;
-        let n = self.shape[self.dim];
-        let mut along: Dims = smallvec![1; self.shape.len()];
-        along[self.dim] = n;
-        let places = Tensor::from_slice(&(0..n as i64).collect::<Vec<_>>(), &along)?;
-        let hit = compare::eq(&places, &chosen)?;
-        Ok(smallvec![Some(binary::where_(&hit, &g, &binary::number(0.0)?)?)])
+        let zeros = Tensor::zeros(&self.shape, g.dtype())?;
+        let dim = self.dim as i64;
+        let whole = scatter(&zeros, dim, &chosen, Scattered::Elements(&g), true, Dest::New)?;
+        Ok(smallvec![Some(whole)])
     }
 }
 

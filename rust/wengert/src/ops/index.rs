@@ -45,7 +45,12 @@ pub(crate) fn out_of_bounds(
 
 /// The error for a row that a table does not have, in PyTorch's other sentence.
 #[cold]
-fn out_of_range(op: &'static str, index: &Tensor, outside: &Outside, size: usize) -> Error {
+pub(crate) fn out_of_range(
+    op: &'static str,
+    index: &Tensor,
+    outside: &Outside,
+    size: usize,
+) -> Error {
     let at = place(index.shape(), outside.at);
     Error::plain(
         Kind::Index,
@@ -57,7 +62,7 @@ fn out_of_range(op: &'static str, index: &Tensor, outside: &Outside, size: usize
     )
 }
 
-fn is_index(index: &Tensor) -> bool {
+pub(crate) fn is_index(index: &Tensor) -> bool {
     matches!(index.dtype(), DType::Int32 | DType::Int64)
 }
 
@@ -122,7 +127,7 @@ pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
         return Tensor::uninitialised("gather", index.shape(), x.dtype());
     }
     let (whole, part) = (lifted(x)?, lifted(index)?);
-    check_dimensions("gather", &whole, "Index", &part)?;
+    check_dimensions("gather", &part, "input", &whole)?;
     let (n, m) = (part.shape(), whole.shape());
     if let Some(k) = (0..n.len()).find(|&k| k != d && n[k] > m[k] && part.numel() > 0) {
         bail!(
@@ -136,15 +141,15 @@ pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
     if index.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
 }
 
-fn check_dimensions(op: &str, x: &Tensor, name: &str, other: &Tensor) -> Result<()> {
-    if x.ndim() != other.ndim() {
+fn check_dimensions(op: &str, index: &Tensor, name: &str, other: &Tensor) -> Result<()> {
+    if index.ndim() != other.ndim() {
         bail!(
             Shape,
             "",
-            "{name} tensor must have the same number of dimensions as input tensor ({op}: shapes \
-             {:?} and {:?})",
-            other.shape(),
-            x.shape()
+            "Index tensor must have the same number of dimensions as {name} tensor ({op}: shapes {:?} \
+             and {:?})",
+            index.shape(),
+            other.shape()
         );
     }
     Ok(())
@@ -190,13 +195,21 @@ pub fn scatter(
             src.dtype()
         );
     }
-    if index.numel() == 0 {
+    let too_small = |src: &Tensor| {
+        src.ndim() != index.ndim() || src.shape().iter().zip(index.shape()).any(|(s, n)| s < n)
+    };
+    let unusable = match src {
+        Scattered::Elements(src) => too_small(src),
+        Scattered::Number(_) => false,
+    };
+    if index.numel() == 0 && (unusable || index.ndim() != x.ndim()) {
+        // Without positions nothing else is asked of the sizes.
         return write_to(op, dest, x, || cast::clone(x), |_| Ok(()));
     }
     let (whole, part) = (lifted(x)?, lifted(index)?);
-    check_dimensions(op, &whole, "Index", &part)?;
+    check_dimensions(op, &part, "self", &whole)?;
     let (n, m) = (part.shape(), whole.shape());
-    let too_large = (0..n.len()).any(|k| k != d && n[k] > m[k]);
+    let too_large = part.numel() > 0 && (0..n.len()).any(|k| k != d && n[k] > m[k]);
     let restored = |y: Tensor| if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) };
     match src {
         Scattered::Number(value) => {
@@ -219,7 +232,7 @@ pub fn scatter(
         }
         Scattered::Elements(src) => {
             let src = lifted(src)?;
-            check_dimensions(op, &whole, "Src", &src)?;
+            check_dimensions(op, &part, "src", &src)?;
             let s = src.shape();
             if too_large || n.iter().zip(s).any(|(n, s)| n > s) {
                 bail!(
@@ -458,43 +471,6 @@ pub fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The rows of a table that integers name. The row `padding` gets no gradient.
-///
-/// # Errors
-/// The table is no matrix, the index holds no integers or leads outside.
-pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result<Tensor> {
-    let [rows, _] = *table.shape() else {
-        bail!(Shape, "", "'weight' must be 2-D (embedding: shape {:?})", table.shape());
-    };
-    if !is_index(index) {
-        bail!(
-            DType,
-            "",
-            "Expected tensor for argument #1 'indices' to have one of the following scalar types: \
-             Long, Int; but got {} instead (while checking arguments for embedding)",
-            index.dtype()
-        );
-    }
-    let size = rows as i64;
-    let padding = match padding {
-        Some(p) if !(-size..size).contains(&p) => {
-            bail!(Value, "", "Padding_idx must be within num_embeddings ({p} of {rows})")
-        }
-        Some(p) => Some(if p < 0 { p + size } else { p }),
-        None => None,
-    };
-    let places = match Positions::of(index, rows, false)? {
-        Ok(positions) => Places::across(table.shape(), index.shape(), vec![(0, positions)]),
-        Err(outside) => return Err(out_of_range("embedding", index, &outside, rows)),
-    };
-    let y = places.take("EmbeddingBackward0", table)?;
-    let Some(padding) = padding else { return Ok(y) };
-    // The rows of the padding are values without history.
-    let is_padding = super::compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
-    let is_padding = view::unsqueeze(&is_padding, -1)?;
-    super::binary::where_(&is_padding, &y.detach(), &y)
-}
-
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     Row::make(
@@ -590,12 +566,5 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD | OUT,
         &[" The elements with the given numbers in row-major order."],
         |c| Ok(take(c.tensor(0), c.tensor(1))?.into()),
-    ),
-    Row::make(
-        "nn.functional.embedding",
-        &["(input, weight, padding_idx: int? = None)"],
-        FUNCTION,
-        &[" The rows of a table that integers name; the row `padding_idx` gets no gradient."],
-        |c| Ok(embedding(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
     ),
 ];

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
-//! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names,
-//! and `named "nn.functional.tanh"` behind the arrow a name that is not the function's. The gradient of an input sees what its clause `saves`, and nothing else:
-//! a rule that uses something it did not save does not compile. Only what the inputs that require
-//! grad need is kept. Where PyTorch's node has another name if an operand is a Python number,
-//! `number "NAME"` follows the usual one.
+//! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names. The
+//! gradient of an input sees what its clause `saves`, and nothing else: a rule that uses something it
+//! did not save does not compile. Only what the inputs that require grad need is kept. Where
+//! PyTorch's node has another name if an operand is a Python number, `number "NAME"` follows the
+//! usual one.
 
 /// A gradient that a clause may give.
 pub trait IntoGradient {
@@ -41,7 +41,7 @@ impl IntoGradient for Option<crate::Tensor> {
 macro_rules! pointwise_rows {
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)? $(named $public:literal)?:
+        $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
         $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
         } $($node:literal $(number $number_node:literal)? {
@@ -128,7 +128,7 @@ macro_rules! pointwise_rows {
         /// This family's rows.
         pub const ROWS: &[$crate::ops::Row] = &[$(
             $crate::ops::Row {
-                name: $crate::pointwise_rows!(@name $name $($public)?),
+                name: stringify!($name),
                 aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
@@ -152,8 +152,6 @@ macro_rules! pointwise_rows {
     (@kernel [$($args:tt)+] [bool] $($rest:tt)+) => {
         $crate::pointwise! { pub static KERNEL: ($($args)+) -> bool { $($rest)+ } }
     };
-    (@name $name:ident) => { stringify!($name) };
-    (@name $name:ident $public:literal) => { $public };
     (@count $a:ident) => { 1 };
     (@count $a:ident $b:ident) => { 2 };
     (@count $a:ident $b:ident $c:ident) => { 3 };

@@ -58,10 +58,10 @@ impl Op for Rule {
                 let y = binary::where_(&flat, &binary::number(1.0)?, &y)?;
                 g = binary::where_(&flat, &zero, &(g / (y * 2.0)))?;
             }
-            let dims: SmallVec<[i64; 8]> =
-                (0..x.ndim() as i64).filter(|&d| self.mask[d as usize]).collect();
-            let centre = if x.ndim() == 0 { x.clone() } else { mean(x, Some(&dims), true, None)? };
-            let centred = if dims.is_empty() { x - x } else { x - centre };
+            // A number answers to the name 0 of an axis it does not have.
+            let dims = (0..x.ndim().max(1)).filter(|&d| *self.mask.get(d).unwrap_or(&true));
+            let dims: SmallVec<[i64; 8]> = dims.map(|d| d as i64).collect();
+            let centred = x - mean(x, Some(&dims), true, None)?;
             gradient = Some(g * (2.0 / (n - self.correction)) * centred);
         }
         if let Some(g) = grads.get(1).and_then(Option::as_ref) {
@@ -144,7 +144,7 @@ pub fn var_mean(
     Ok(moments(VAR_MEAN, x, dims, correction, keepdim)?.into_vec())
 }
 
-/// [`std`] and the mean.
+/// [`std()`] and the mean.
 pub fn std_mean(
     x: &Tensor,
     dims: Option<&[i64]>,

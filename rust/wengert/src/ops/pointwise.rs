@@ -226,10 +226,10 @@ fn apply_general(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> 
         common = crate::dtype::default_float();
     }
     let compute = common.compute();
+    let broadcast = common_shape(spec.name, inputs)?;
     if !kernel.supports(compute) {
         return Err(unsupported(spec, common));
     }
-    let broadcast = common_shape(spec.name, inputs)?;
     let shape = broadcast.as_deref().unwrap_or_else(|| inputs[0].shape());
     let result = match kernel.output {
         Kind::Same => common,
@@ -253,10 +253,7 @@ fn apply_general(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> 
                 return Err(shape_mismatch(spec.name, out, shape));
             }
             if inputs.iter().any(|t| overlaps_partly(t, out)) {
-                // Reading what was already overwritten would be wrong: go through new memory.
-                let result = apply_general(spec, inputs, Dest::New)?;
-                out.copy_raw(&result);
-                return Ok(out.clone());
+                return Err(overlap(spec.name));
             }
             made = out.clone();
             &made
@@ -304,7 +301,7 @@ fn run_kernel(kernel: &Kernel, compute: DType, shape: &[usize], out: &Tensor, in
 }
 
 /// Whether two tensors share memory in any other way than element for element.
-fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
+pub(crate) fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
     if !input.storage().same(out.storage()) {
         return false;
     }
@@ -322,6 +319,18 @@ fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
     };
     let ((a0, a1), (b0, b1)) = (bytes(input), bytes(out));
     a0 < b1 && b0 < a1
+}
+
+#[cold]
+pub(crate) fn overlap(name: &'static str) -> Error {
+    Error::plain(
+        crate::Kind::Value,
+        format!(
+            "unsupported operation: some elements of the input tensor and the written-to tensor refer \
+             to a single memory location. Please clone() the tensor before performing the operation. \
+             ({name})"
+        ),
+    )
 }
 
 #[cold]

@@ -1,9 +1,10 @@
 //! Running sums and products along an axis, and reversal.
 
+use super::index::{Scattered, scatter};
 use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
-use super::{Call, Row, binary, unary};
+use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
@@ -122,15 +123,13 @@ fn shifted(t: &Tensor, dim: usize, by: isize, value: f64) -> Result<Tensor> {
     pad(&kept, dim, to, n, value)
 }
 
-/// The gradient of a running product: `Π_{i<k} xᵢ · sₖ` with `sₖ = gₖ + xₖ₊₁ sₖ₊₁`.
+/// Solves `sₖ = gₖ + aₖ sₖ₊₁` along an axis by doubling: `sₖ` reaches `d` elements ahead and `aₖ`
+/// is the factor of what lies beyond, so that `sₖ + aₖ sₖ₊ d` reaches twice as far.
 ///
-/// The recurrence is solved by doubling: `sₖ` reaches `d` elements ahead with factor `aₖ`, and
-/// `sₖ + aₖ sₖ₊ d` reaches twice as far. Nothing is divided, and all is differentiable any number
-/// of times.
-fn without_division(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
-    let n = x.shape()[dim];
-    let before = cumprod(&shifted(x, dim, 1, 1.0)?, dim as i64, None)?;
-    let (mut s, mut a) = (g.clone(), shifted(x, dim, -1, 0.0)?);
+/// It divides by nothing and is differentiable any number of times.
+fn recurrence(g: &Tensor, a: &Tensor, dim: usize) -> Result<Tensor> {
+    let n = g.shape()[dim];
+    let (mut s, mut a) = (g.clone(), a.clone());
     let mut reach = 1;
     while reach < n {
         let step = -(reach as isize);
@@ -140,7 +139,106 @@ fn without_division(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
             a = binary::mul(&a, &shifted(&a, dim, step, 0.0)?)?;
         }
     }
-    binary::mul(&before, &s)
+    Ok(s)
+}
+
+/// The gradient of a running product: `Π_{i<k} xᵢ · sₖ` with `sₖ = gₖ + xₖ₊₁ sₖ₊₁`.
+fn without_division(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
+    let before = cumprod(&shifted(x, dim, 1, 1.0)?, dim as i64, None)?;
+    binary::mul(&before, &recurrence(g, &shifted(x, dim, -1, 0.0)?, dim)?)
+}
+
+/// `ln Σ_{i≤k} e^xᵢ` along an axis without overflow on the way, by doubling.
+pub fn logcumsumexp(x: &Tensor, dim: i64) -> Result<Tensor> {
+    struct Rule(usize);
+    impl Op for Rule {
+        fn name(&self) -> &'static str {
+            "LogcumsumexpBackward0"
+        }
+        /// `e^(xₖ - yₖ) sₖ` with `sₖ = gₖ + e^(yₖ - yₖ₊₁) sₖ₊₁`; no exponent is positive.
+        fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+            let (x, y) = (ctx.saved(0), ctx.saved(1));
+            if x.ndim() == 0 {
+                return Ok(smallvec![Some(g.clone())]);
+            }
+            let ratio = |a: &Tensor, b: &Tensor| -> Result<Tensor> {
+                // Infinities of one sign have no difference, and share nothing.
+                let (zero, low) = (binary::number(0.0)?, binary::number(f64::NEG_INFINITY)?);
+                let same = compare::logical_and(&compare::eq(a, b)?, &unary::isinf(a)?)?;
+                let (a, b) = (binary::where_(&same, &low, a)?, binary::where_(&same, &zero, b)?);
+                unary::exp(&(a - b))
+            };
+            let s = recurrence(g, &ratio(y, &shifted(y, self.0, -1, f64::INFINITY)?)?, self.0)?;
+            Ok(smallvec![Some(ratio(x, y)? * s)])
+        }
+    }
+    let dim = wrap_dim(dim, x.ndim())?;
+    if !x.dtype().is_floating() {
+        let name = x.dtype().scalar_type_name();
+        bail!(Unsupported, "", "\"logcumsumexp\" not implemented for '{name}'");
+    }
+    let mut y = cast::to_dtype(&x.detach(), x.dtype().compute())?;
+    let (n, mut reach) = (if x.ndim() == 0 { 1 } else { x.shape()[dim] }, 1);
+    while reach < n {
+        let earlier = shifted(&y, dim, reach as isize, f64::NEG_INFINITY)?;
+        y = binary::logaddexp(&y, &earlier)?;
+        reach *= 2;
+    }
+    let y = if n > 1 { cast::to_dtype(&y, x.dtype())? } else { cast::clone(&x.detach())? };
+    if record::recording(&[x]) {
+        record::record(&y, &[x], &[(0, x), (1, &y)], Box::new(Rule(dim)))?;
+    }
+    Ok(y)
+}
+
+/// The largest or smallest element so far along an axis, and the position of its last occurrence.
+#[allow(unsafe_code)]
+fn running_extremum(
+    [op, node]: [&'static str; 2],
+    kind: Scan,
+    x: &Tensor,
+    dim: i64,
+) -> Result<[Tensor; 2]> {
+    struct Rule(&'static str, Dims, usize);
+    impl Op for Rule {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+        fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
+            let (zeros, dim) = (Tensor::zeros(&self.1, g.dtype())?, self.2 as i64);
+            let source = Scattered::Elements(g);
+            Ok(smallvec![Some(scatter(&zeros, dim, ctx.saved(0), source, true, Dest::New)?)])
+        }
+    }
+    let dim = wrap_dim(dim, x.ndim())?;
+    let values = Tensor::uninitialised(op, x.shape(), x.dtype())?;
+    let indices = Tensor::uninitialised(op, x.shape(), DType::Int64)?;
+    if x.ndim() == 0 {
+        values.copy_raw(x);
+        indices.fill_raw(crate::Scalar::Int(0));
+    } else {
+        let (compute, places) = (x.dtype().compute(), Some(indices.operand()));
+        // SAFETY: all three layouts have the same shape and lie inside their storages; `values`
+        // and `indices` are new.
+        unsafe { scan::scan(kind, compute, x.shape(), dim, x.operand(), values.operand(), places) };
+    }
+    if record::recording(&[x]) {
+        let rule = Rule(node, SmallVec::from_slice(x.shape()), dim);
+        record::record_many(&[&values, &indices], &[x], &[(0, &indices)], Box::new(rule))?;
+    }
+    Ok([values, indices])
+}
+
+/// The largest element so far along an axis, and the position of its last occurrence.
+pub fn cummax(x: &Tensor, dim: i64) -> Result<[Tensor; 2]> {
+    running_extremum(["cummax", "CummaxBackward0"], Scan::Max, x, dim)
+}
+
+/// The smallest element so far along an axis, and the position of its last occurrence.
+pub fn cummin(x: &Tensor, dim: i64) -> Result<[Tensor; 2]> {
+    running_extremum(["cummin", "CumminBackward0"], Scan::Min, x, dim)
 }
 
 /// The elements in reverse order along the given axes, in new memory.
@@ -177,6 +275,9 @@ pub fn flip(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
 
 const DIM_ROW: &[&str] = &["(input, dim: int, *, dtype: dtype? = None)"];
 
+static CUMMAX: NamedFields = NamedFields { name: "cummax", fields: &["values", "indices"] };
+static CUMMIN: NamedFields = NamedFields { name: "cummin", fields: &["values", "indices"] };
+
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     Row {
@@ -202,5 +303,29 @@ pub const ROWS: &[Row] = &[
         doc: &[" The elements in reverse order along the given axes, in new memory."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| Ok(flip(c.tensor(0), c.ints(1))?.into())),
+    },
+    Row {
+        name: "logcumsumexp",
+        aliases: &[],
+        signatures: &["(input, dim: int)"],
+        doc: &[" `ln` of the running sums of `eˣ` along an axis, without overflow on the way."],
+        tags: FUNCTION | METHOD | OUT,
+        call: Call::Make(|c| Ok(logcumsumexp(c.tensor(0), c.int(1))?.into())),
+    },
+    Row {
+        name: "cummax",
+        aliases: &[],
+        signatures: &["(input, dim: int)"],
+        doc: &[" Largest element so far along an axis, and the position of its last occurrence."],
+        tags: FUNCTION | METHOD,
+        call: Call::Make(|c| Ok(Output::Named(&CUMMAX, cummax(c.tensor(0), c.int(1))?.into()))),
+    },
+    Row {
+        name: "cummin",
+        aliases: &[],
+        signatures: &["(input, dim: int)"],
+        doc: &[" Smallest element so far along an axis, and the position of its last occurrence."],
+        tags: FUNCTION | METHOD,
+        call: Call::Make(|c| Ok(Output::Named(&CUMMIN, cummin(c.tensor(0), c.int(1))?.into()))),
     },
 ];

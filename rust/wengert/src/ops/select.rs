@@ -56,6 +56,21 @@ fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
 
 /// The tensor to index, with an axis more for each mask without dimensions, and where.
 fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(Tensor, Places)> {
+    // The axes that the indices stand for, for the message if they are too many.
+    let axes_of = |index: &Option<Tensor>| match index {
+        Some(mask) if mask.dtype() == DType::Bool => mask.ndim(),
+        _ => 1,
+    };
+    let wanted: usize = indices.iter().map(axes_of).sum();
+    if wanted > x.ndim() {
+        bail!(
+            Index,
+            "",
+            "too many indices for tensor of dimension {} (got {wanted}) (of shape {})",
+            x.ndim(),
+            layout::ShapeText(x.shape())
+        );
+    }
     let mut x = x.clone();
     let mut axes: Vec<(usize, Tensor)> = Vec::new();
     let mut d = 0;
@@ -71,9 +86,6 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
             }
             DType::Bool => {
                 if index.ndim() == 0 {
-                    if d > x.ndim() {
-                        return Err(too_many(&x));
-                    }
                     x = view::unsqueeze(&x, d as i64)?;
                 }
                 check_mask(&x, d, index)?;
@@ -95,9 +107,6 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
             ),
         }
     }
-    if d > x.ndim() {
-        return Err(too_many(&x));
-    }
     let mut count = Dims::new();
     for (_, index) in &axes {
         count = layout::broadcast(op, &count, index.shape()).map_err(|_| mismatch(&axes))?;
@@ -117,10 +126,8 @@ fn resolve(op: &'static str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(
 
 fn check_mask(x: &Tensor, d: usize, mask: &Tensor) -> Result<()> {
     for (i, &size) in mask.shape().iter().enumerate() {
-        match x.shape().get(d + i) {
-            None => return Err(too_many(x)),
-            Some(&s) if s == size => {}
-            Some(_) => bail!(
+        if x.shape()[d + i] != size {
+            bail!(
                 Index,
                 "",
                 "The shape of the mask {:?} at index {i} does not match the shape of the indexed \
@@ -128,22 +135,10 @@ fn check_mask(x: &Tensor, d: usize, mask: &Tensor) -> Result<()> {
                 mask.shape(),
                 x.shape(),
                 d + i
-            ),
+            );
         }
     }
     Ok(())
-}
-
-#[cold]
-fn too_many(x: &Tensor) -> Error {
-    Error::plain(
-        Kind::Index,
-        format!(
-            "too many indices for tensor of dimension {} (of shape {})",
-            x.ndim(),
-            layout::ShapeText(x.shape())
-        ),
-    )
 }
 
 #[cold]
@@ -256,7 +251,7 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     if mask.dtype() != DType::Bool {
         bail!(DType, "", "masked_select: expected BoolTensor for mask, got {}", mask.dtype());
     }
-    let shape = layout::broadcast("masked_select", x.shape(), mask.shape())?;
+    let shape = layout::broadcast("masked_select", mask.shape(), x.shape())?;
     let lifted: &[usize] = if shape.is_empty() { &[1] } else { &shape };
     let x = view::expand_to(x, lifted)?;
     let mask = view::expand_to(&mask.detach(), lifted)?;
@@ -316,55 +311,6 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> 
     Ok(y)
 }
 
-/// Rows with a one at the position that each integer names; `classes` positions, or as many as
-/// there need to be (-1).
-///
-/// # Errors
-/// The tensor is not int64, a class is negative or too large, or there is none to count by.
-pub fn one_hot(x: &Tensor, classes: i64) -> Result<Tensor> {
-    if x.dtype() != DType::Int64 {
-        bail!(
-            DType,
-            "",
-            "one_hot is only applicable to index tensor of type LongTensor. (got {})",
-            x.dtype()
-        );
-    }
-    let values = x.to_vec::<i64>()?;
-    let classes = match (classes, values.iter().max()) {
-        (-1, None) => {
-            bail!(Value, "", "Can not infer total number of classes from empty tensor.")
-        }
-        (-1, Some(&max)) => max.max(0).saturating_add(1),
-        (0, None) => bail!(
-            Value,
-            "",
-            "Can not infer total number of classes from empty tensor. (num_classes = 0)"
-        ),
-        (classes, _) => classes,
-    };
-    if let Some(bad) = values.iter().find(|v| **v < 0) {
-        bail!(Value, "", "Class values must be non-negative. (one_hot: {bad})");
-    }
-    if let Some(bad) = values.iter().find(|v| **v >= classes) {
-        bail!(
-            Value,
-            "",
-            "Class values must be smaller than num_classes. (one_hot: {bad} of {classes})"
-        );
-    }
-    let mut shape = Dims::from_slice(x.shape());
-    shape.push(create::sizes("one_hot", &[classes])?[0]);
-    let out = Tensor::zeros(&shape, DType::Int64)?;
-    out.fill_with(|rows: &mut [i64]| {
-        let length = classes.max(1) as usize;
-        for (row, &class) in rows.chunks_exact_mut(length).zip(&values) {
-            row[class as usize] = 1;
-        }
-    });
-    Ok(out)
-}
-
 fn named(indices: &[Tensor]) -> SmallVec<[Option<Tensor>; 4]> {
     indices.iter().cloned().map(Some).collect()
 }
@@ -373,10 +319,10 @@ fn named(indices: &[Tensor]) -> SmallVec<[Option<Tensor>; 4]> {
 pub const ROWS: &[Row] = &[
     Row::make(
         "nonzero",
-        &["(input, *, as_tuple: bool = False)"],
+        &["(input)", "(input, *, as_tuple: bool) -> Tensor[]"],
         FUNCTION | METHOD | OUT | NONDIFF,
         &[" The indices of the elements that are not zero, one row each, or one vector per axis."],
-        |c| match c.bool(1) {
+        |c| match c.overload == 1 && c.bool(1) {
             true => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
             false => Ok(nonzero(c.tensor(0))?.into()),
         },
@@ -414,12 +360,5 @@ pub const ROWS: &[Row] = &[
             index_put_(c.tensor(0), &named(c.tensors(1)), c.tensor(2), c.bool(3))?;
             Ok(c.tensor(0).clone().into())
         },
-    ),
-    Row::make(
-        "nn.functional.one_hot",
-        &["(tensor, num_classes: int = -1)"],
-        FUNCTION | NONDIFF,
-        &[" Rows of zeros with a one at the position that each integer names."],
-        |c| Ok(one_hot(c.tensor(0), c.int(1))?.into()),
     ),
 ];

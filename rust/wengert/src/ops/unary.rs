@@ -102,17 +102,17 @@ pointwise_rows! {
     "TanBackward0" { x saves(y): |g| g * (y * y + 1.0) }
 
     /// Arc sine, in `[-π/2, π/2]`; NaN outside `[-1, 1]`.
-    asin(x) -> y: "(input)", Float, ALL_FORMS => {
+    asin(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsin"] => {
         float: math::atan(x / ((1.0 - x) * (1.0 + x)).sqrt()),
     } "AsinBackward0" { x saves(x): |g| g * rsqrt(&(1.0 - x * x))? }
 
     /// Arc cosine, in `[0, π]`; NaN outside `[-1, 1]`.
-    acos(x) -> y: "(input)", Float, ALL_FORMS => {
+    acos(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccos"] => {
         float: 2.0 * math::atan(((1.0 - x) / (1.0 + x)).sqrt()),
     } "AcosBackward0" { x saves(x): |g| -g * rsqrt(&(1.0 - x * x))? }
 
     /// Arc tangent, in `[-π/2, π/2]`.
-    atan(x) -> y: "(input)", Float, ALL_FORMS => { float: math::atan(x) }
+    atan(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctan"] => { float: math::atan(x) }
     "AtanBackward0" { x saves(x): |g| g / (x * x + 1.0) }
 
     /// Hyperbolic sine.
@@ -123,8 +123,8 @@ pointwise_rows! {
     cosh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::cosh(x) }
     "CoshBackward0" { x saves(x): |g| g * sinh(x)? }
 
-    /// Inverse of [`sinh`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
-    asinh(x) -> y: "(input)", Float, ALL_FORMS => {
+    /// Inverse of [`sinh()`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
+    asinh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsinh"] => {
         float: {
             const LARGE: T = 1e9;
             let a = x.abs();
@@ -135,8 +135,8 @@ pointwise_rows! {
         },
     } "AsinhBackward0" { x saves(x): |g| g * rsqrt(&(x * x + 1.0))? }
 
-    /// Inverse of [`cosh`] on `[1, ∞)`; NaN below.
-    acosh(x) -> y: "(input)", Float, ALL_FORMS => {
+    /// Inverse of [`cosh()`] on `[1, ∞)`; NaN below.
+    acosh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccosh"] => {
         float: {
             const LARGE: T = 1e9;
             let t = if x > LARGE { 1.0 } else { x - 1.0 };
@@ -146,8 +146,8 @@ pointwise_rows! {
         },
     } "AcoshBackward0" { x saves(x): |g| g * rsqrt(&(x * x - 1.0))? }
 
-    /// Inverse of [`tanh`]; NaN outside `[-1, 1]`.
-    atanh(x) -> y: "(input)", Float, ALL_FORMS => {
+    /// Inverse of [`tanh()`]; NaN outside `[-1, 1]`.
+    atanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctanh"] => {
         float: {
             let a = x.abs();
             (0.5 * math::log1p(2.0 * a / (1.0 - a))).copysign(x)
@@ -158,7 +158,7 @@ pointwise_rows! {
     tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
-    /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
+    /// Derivative of [`tanh()`] from its result: `g (1 - y²)`.
     tanh_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y * y),
     } "TanhBackwardBackward0" {
@@ -170,7 +170,7 @@ pointwise_rows! {
     sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
-    /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.
+    /// Derivative of [`sigmoid()`] from its result: `g y (1 - y)`.
     sigmoid_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y) * y,
     } "SigmoidBackwardBackward0" {
@@ -183,7 +183,7 @@ pointwise_rows! {
         int: x.max(0 as T), float: if x < 0.0 { 0.0 } else { x },
     } "ReluBackward0" { x saves(y): |g| threshold_backward(g, y)? }
 
-    /// `g` where `y > 0`, else 0: the derivative of [`relu`] from its result.
+    /// `g` where `y > 0`, else 0: the derivative of [`relu()`] from its result.
     threshold_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: if y <= 0.0 { 0.0 } else { g },
     } "ThresholdBackwardBackward0" { g saves(y): |h| threshold_backward(h, y)? }
@@ -200,7 +200,7 @@ pointwise_rows! {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
-    /// `ln(x / (1 - x))`, the inverse of [`sigmoid`]; with `eps`, `x` is first limited to
+    /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
     /// `[eps, 1 - eps]`.
     logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS,
         via |c, dest| match c.opt_number(1) {
@@ -264,7 +264,7 @@ pointwise_rows! {
     "CeilBackward0" { x saves(): |g| zeros_like(g)? }
 
     /// `x` without its fraction. The gradient is 0.
-    trunc(x) -> y: "(input)", Same, ALL_FORMS => { int: x, float: x.trunc() }
+    trunc(x) -> y: "(input)", Same, ALL_FORMS, aka ["fix"] => { int: x, float: x.trunc() }
     "TruncBackward0" { x saves(): |g| zeros_like(g)? }
 
     /// `x` rounded to the nearest integer, halves to even; with `decimals`, to so many decimal

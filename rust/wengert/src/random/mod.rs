@@ -49,7 +49,7 @@ use crate::error::{Error, Kind, Result};
 use engine::Mt19937;
 use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// The seed of `torch.Generator()`.
 pub const DEFAULT_SEED: u64 = 67_280_421_310_721;
@@ -177,12 +177,17 @@ pub fn seed_from_integer(seed: i128) -> Result<u64> {
     }
 }
 
-/// Calls `f` with the generator of the process, which starts from the operating system's
-/// randomness. It is locked meanwhile: a call from inside `f` would wait forever.
+/// The generator of the process, which starts from the operating system's randomness.
+pub fn default_generator() -> &'static Arc<Mutex<Generator>> {
+    static DEFAULT: LazyLock<Arc<Mutex<Generator>>> =
+        LazyLock::new(|| Arc::new(Mutex::new(Generator::new(entropy()))));
+    &DEFAULT
+}
+
+/// Calls `f` with the generator of the process. It is locked meanwhile: a call from inside `f`
+/// would wait forever.
 pub fn with_default<R>(f: impl FnOnce(&mut Generator) -> R) -> R {
-    static DEFAULT: LazyLock<Mutex<Generator>> =
-        LazyLock::new(|| Mutex::new(Generator::new(entropy())));
-    f(&mut DEFAULT.lock())
+    f(&mut default_generator().lock())
 }
 
 /// 64 bits that differ from call to call: the standard library keys its hash maps with the

@@ -6,7 +6,7 @@
 
 use crate::graph::{Context, GradMode, Gradients, Op, Saves, record};
 use crate::kernels::math;
-use crate::ops::binary::where_;
+use crate::ops::binary::{number, where_};
 use crate::ops::compare::lt;
 use crate::ops::tags::*;
 use crate::ops::unary::{abs, exp, log, log1p, neg, sigmoid, sigmoid_backward};
@@ -74,10 +74,6 @@ fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
         Reduction::Mean => reduce::mean(losses, None, false, None),
         Reduction::Sum => reduce::sum(losses, None, false, None),
     }
-}
-
-fn number(x: f64) -> Result<Tensor> {
-    Tensor::wrapped(Scalar::Float(x))
 }
 
 pointwise_rows! {
@@ -163,7 +159,7 @@ pointwise_rows! {
         float: !(x >= 0.0 && x <= 1.0),
     }
 
-    /// [`binary_cross_entropy`] of `σ(x)`, without overflow: `(1 - t) x + ln(1 + e⁻ˣ)`.
+    /// [`binary_cross_entropy()`] of `σ(x)`, without overflow: `(1 - t) x + ln(1 + e⁻ˣ)`.
     bce_with_logits(x, t) -> y: "(input, target)", Same, INTERNAL | NONDIFF => {
         float: (if x > 0.0 { x } else { 0.0 }) - x * t + math::log1p(math::exp(-x.abs())),
     }
@@ -177,7 +173,7 @@ pointwise_rows! {
         t saves(g): |h| -(h * g),
     }
 
-    /// [`bce_with_logits`] where `t` counts `p`-fold: `(1 - t) x + (1 + (p-1) t) ln(1 + e⁻ˣ)`.
+    /// [`bce_with_logits()`] where `t` counts `p`-fold: `(1 - t) x + (1 + (p-1) t) ln(1 + e⁻ˣ)`.
     bce_with_positive_weight(x, t, p) -> y:
         "(input, target, pos_weight)", Same, INTERNAL | NONDIFF =>
     {
@@ -186,11 +182,6 @@ pointwise_rows! {
             (1.0 - t) * x + ((p - 1.0) * t + 1.0) * log
         },
     }
-
-    /// `t ln t`, and 0 at `t = 0`.
-    entropy_term(t) -> y: "(input)", Same, INTERNAL => {
-        float: if t == 0.0 { 0.0 } else { t * math::ln(t) },
-    } "XlogyBackward0" { t saves(t): |g| g * (log(t)? + 1.0) }
 }
 
 /// `g` where `|x - t|` is below the limit, else 0.
@@ -466,7 +457,7 @@ pub fn bce_logits_composed(x: &Tensor, t: &Tensor, reduction: Reduction) -> Resu
 /// Kullback-Leibler divergence `t (ln t - x)` of log-probabilities `x` from `t`, which with
 /// `log_target` is a logarithm, too.
 fn kl_terms(x: &Tensor, t: &Tensor, log_target: bool) -> Result<Tensor> {
-    if log_target { mul(&exp(t)?, &sub(t, x)?) } else { sub(&entropy_term(t)?, &mul(t, x)?) }
+    if log_target { mul(&exp(t)?, &sub(t, x)?) } else { sub(&binary::xlogy(t, t)?, &mul(t, x)?) }
 }
 
 /// [`kl_terms`], reduced; `batchmean` divides their sum by the size of the first axis.

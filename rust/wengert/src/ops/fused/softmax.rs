@@ -223,7 +223,7 @@ pub fn logsumexp(x: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
     // The kernel reduces one axis: reduced axes that are not neighbours are moved to the end.
     let reduced = || (0..x.ndim()).filter(|&d| mask[d]);
     let (first, count) = (reduced().next().unwrap_or(0), reduced().count());
-    let neighbours = reduced().last().is_none_or(|last| last + 1 - first == count);
+    let neighbours = reduced().next_back().is_none_or(|last| last + 1 - first == count);
     let (input, rows) = {
         let _off = crate::graph::GradMode::new(false);
         let (moved, first) = if neighbours {
@@ -262,7 +262,7 @@ pub fn logsumexp(x: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
 }
 
 /// PyTorch's old guess of the axis, for calls that do not name one.
-fn implicit_dim(x: &Tensor, dim: Option<i64>) -> i64 {
+pub(crate) fn implicit_dim(x: &Tensor, dim: Option<i64>) -> i64 {
     dim.unwrap_or(if matches!(x.ndim(), 0 | 1 | 3) { 0 } else { 1 })
 }
 
@@ -320,16 +320,6 @@ pub const ROWS: &[Row] = &[
         |c| {
             let dim = implicit_dim(c.tensor(0), c.opt_int(1));
             Ok(log_softmax(c.tensor(0), dim, c.opt_dtype(3))?.into())
-        }
-    ),
-    row!(
-        "nn.functional.softmin",
-        "(input, dim: int? = None, _stacklevel: int = 3, dtype: dtype? = None)",
-        FUNCTION,
-        " `e⁻ˣ / Σ e⁻ˣ` along an axis.",
-        |c| {
-            let dim = implicit_dim(c.tensor(0), c.opt_int(1));
-            Ok(softmax(&unary::neg(c.tensor(0))?, dim, c.opt_dtype(3))?.into())
         }
     ),
 ];

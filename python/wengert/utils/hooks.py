@@ -1,0 +1,5 @@
+"""Handles of hooks."""
+
+from wengert._core import RemovableHandle
+
+__all__ = ["RemovableHandle"]
