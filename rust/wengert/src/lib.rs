@@ -17,12 +17,14 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alloc;
+mod counted;
 pub mod dtype;
 pub mod error;
 pub mod format;
 pub mod graph;
 pub mod kernels;
 pub mod layout;
+mod lock;
 pub mod ops;
 pub mod random;
 pub mod storage;

@@ -33,7 +33,7 @@ pub mod mode;
 pub mod node;
 pub mod record;
 
-pub use arena::{NodeRef, WeakNodeRef, live_nodes};
+pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
 pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
