@@ -1,24 +1,75 @@
 # Written by tools/make_stubs.py from the operation table; do not edit.
-from wengert._core import Tensor, _bool, _float, _int
+from wengert._core import Tensor, _bool, _DType, _float, _int, _str
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "celu",
+    "cross_entropy",
     "dropout",
     "elu",
     "embedding",
+    "gelu",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "leaky_relu",
+    "linear",
+    "log_softmax",
     "logsigmoid",
+    "mish",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
     "one_hot",
+    "relu",
     "relu6",
     "selu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
     "softsign",
+    "tanh",
     "tanhshrink",
+    "threshold",
 ]
 
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+) -> Tensor: ...
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor: ...
 def celu(input: Tensor, alpha: _float = 1.0, inplace: _bool = False) -> Tensor: ...
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: _bool | None = None,
+    ignore_index: _int = -100,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    label_smoothing: _float = 0.0,
+) -> Tensor: ...
 def dropout(
     input: Tensor,
     p: _float = 0.5,
@@ -27,6 +78,8 @@ def dropout(
 ) -> Tensor: ...
 def elu(input: Tensor, alpha: _float = 1.0, inplace: _bool = False) -> Tensor: ...
 def embedding(input: Tensor, weight: Tensor, padding_idx: _int | None = None) -> Tensor: ...
+def gelu(input: Tensor, *, approximate: _str = "none") -> Tensor: ...
+def hardshrink(input: Tensor, lambd: _float = 0.5) -> Tensor: ...
 def hardsigmoid(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def hardswish(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def hardtanh(
@@ -35,10 +88,91 @@ def hardtanh(
     max_val: _float = 1.0,
     inplace: _bool = False,
 ) -> Tensor: ...
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: _str = "mean",
+    delta: _float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor: ...
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    log_target: _bool = False,
+) -> Tensor: ...
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor: ...
 def leaky_relu(input: Tensor, negative_slope: _float = 0.01, inplace: _bool = False) -> Tensor: ...
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
+def log_softmax(
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: _int = 3,
+    dtype: _DType | None = None,
+) -> Tensor: ...
 def logsigmoid(input: Tensor) -> Tensor: ...
+def mish(input: Tensor, inplace: _bool = False) -> Tensor: ...
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor: ...
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: _bool | None = None,
+    ignore_index: _int = -100,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+) -> Tensor: ...
+def normalize(input: Tensor, p: _float = 2.0, dim: _int = 1, eps: _float = 1e-12) -> Tensor: ...
 def one_hot(tensor: Tensor, num_classes: _int = -1) -> Tensor: ...
+def relu(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def relu6(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def selu(input: Tensor, inplace: _bool = False) -> Tensor: ...
+def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def silu(input: Tensor, inplace: _bool = False) -> Tensor: ...
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: _bool | None = None,
+    reduce: _bool | None = None,
+    reduction: _str = "mean",
+    beta: _float = 1.0,
+) -> Tensor: ...
+def softmax(
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: _int = 3,
+    dtype: _DType | None = None,
+) -> Tensor: ...
+def softmin(
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: _int = 3,
+    dtype: _DType | None = None,
+) -> Tensor: ...
+def softplus(input: Tensor, beta: _float = 1.0, threshold: _float = 20.0) -> Tensor: ...
+def softshrink(input: Tensor, lambd: _float = 0.5) -> Tensor: ...
 def softsign(input: Tensor) -> Tensor: ...
+def tanh(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def tanhshrink(input: Tensor) -> Tensor: ...
+def threshold(
+    input: Tensor,
+    threshold: _float,
+    value: _float,
+    inplace: _bool = False,
+) -> Tensor: ...

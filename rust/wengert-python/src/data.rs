@@ -7,7 +7,7 @@ use crate::tensor::{PyTensor, scalar_object, wrap};
 use crate::types::{check_device, extract_dtype};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyList, PySequence, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
@@ -92,21 +92,24 @@ impl Reader {
             }
             return Ok(());
         }
-        let Ok(sequence) = value.cast::<PySequence>() else {
+        let is_sequence = !value.is_instance_of::<PyDict>()
+            && value.hasattr("__len__")?
+            && value.hasattr("__getitem__")?;
+        if !is_sequence {
             let name = value.get_type().name()?;
             return Err(match depth {
                 0 => PyRuntimeError::new_err(format!("Could not infer dtype of {name}")),
                 _ => PyTypeError::new_err(format!("must be real number, not {name}")),
             });
-        };
-        let len = sequence.len()?;
+        }
+        let len = value.len()?;
         // A sequence may claim any length; see whether that many numbers would fit.
         if self.values.try_reserve(len).is_err() {
             return Err(PyMemoryError::new_err(format!("tensor(): a sequence of length {len}")));
         }
         self.level(depth, len)?;
         for i in 0..len {
-            self.read(&sequence.get_item(i)?, depth + 1)?;
+            self.read(&value.get_item(i)?, depth + 1)?;
             if i % 4096 == 4095 {
                 value.py().check_signals()?;
             }

@@ -180,7 +180,8 @@ fn cases(rows: impl Iterator<Item = &'static Row>) -> Vec<Case> {
 
 /// The rows that work element by element, by family.
 fn pointwise() -> impl Iterator<Item = &'static Row> {
-    let families: [&'static [Row]; 5] = [
+    let families: [&'static [Row]; 6] = [
+        ops::activation::FUNCTIONS,
         ops::activation::ROWS,
         ops::binary::ROWS,
         ops::compare::ROWS,

@@ -13,6 +13,8 @@
 //! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
+// Module documentation explains how a module works, which its private items do.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alloc;
 pub mod dtype;

@@ -58,6 +58,8 @@ struct Rare {
     hooks: Vec<(u64, Hook)>,
     next_hook: u64,
     retains_grad: bool,
+    /// Who took this tensor's place, for graphs that still lead here.
+    moved_to: Option<Tensor>,
 }
 
 impl Tensor {
@@ -396,6 +398,46 @@ impl Tensor {
         drop(old);
     }
 
+    /// What takes this tensor's place when a user gives it other data (`x.data = value`): the
+    /// memory of `value` with the history, gradient and hooks of this tensor.
+    ///
+    /// # Errors
+    /// If the tensor requires grad and `value` has a type that cannot.
+    pub fn with_data(&self, value: &Tensor) -> Result<Tensor> {
+        let new = value.detach();
+        if !self.requires_grad() {
+            return Ok(new);
+        }
+        if !new.dtype().is_floating() {
+            bail!(
+                DType,
+                "data",
+                "a tensor that requires grad cannot take over {} data",
+                new.dtype()
+            );
+        }
+        let mut old = self.0.autograd.lock();
+        let mut rare = std::mem::take(old.rare.get_or_insert_default());
+        rare.accumulator = None;
+        old.rare.get_or_insert_default().moved_to = Some(new.clone());
+        *new.0.autograd.lock() =
+            Autograd { edge: old.edge.take(), base: None, rebased: old.rebased, rare: Some(rare) };
+        new.0.requires_grad.store(true, Ordering::Relaxed);
+        Ok(new)
+    }
+
+    /// The tensor that stands for this one now, see [`Tensor::with_data`].
+    pub(crate) fn current(&self) -> Tensor {
+        let mut tensor = self.clone();
+        loop {
+            let next = tensor.0.autograd.lock().rare.as_ref().and_then(|r| r.moved_to.clone());
+            match next {
+                Some(next) => tensor = next,
+                None => return tensor,
+            }
+        }
+    }
+
     /// Cuts the tensor off from its history, in place.
     pub fn detach_(&self) {
         let old = self.0.autograd.lock().edge.take();
@@ -621,25 +663,6 @@ impl Tensor {
         self.fill_raw(value.item()?);
         self.storage().bump_version();
         Ok(())
-    }
-
-    /// `x.data = value`: other values for a tensor of the same shape and type.
-    ///
-    /// # Errors
-    /// If shape or type differ.
-    pub fn set_data(&self, value: &Tensor) -> Result<()> {
-        if self.shape() != value.shape() || self.dtype() != value.dtype() {
-            bail!(
-                Unsupported,
-                "data",
-                "a tensor of shape {:?} and type {} cannot take over data of shape {:?} and type {}",
-                self.shape(),
-                self.dtype(),
-                value.shape(),
-                value.dtype()
-            );
-        }
-        self.copy_from(value)
     }
 
     /// The only element.

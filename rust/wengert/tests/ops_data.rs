@@ -170,7 +170,9 @@ fn check(case: &Json) -> Failure {
     if let Some(seed) = case.get("seed") {
         random::with_default(|g| g.manual_seed(seed.as_u64().unwrap()));
     }
-    let outputs = match (row.call(&args), case.get("error")) {
+    let outcome = row.call(&args);
+    let single = matches!(outcome, Ok(Output::Tensor(_)));
+    let outputs = match (outcome, case.get("error")) {
         (Err(error), Some(text)) => {
             let (got, want) = (error.to_string(), text.as_str().unwrap());
             let ours = REWORDED.iter().find(|(theirs, _)| want.starts_with(theirs));
@@ -193,6 +195,9 @@ fn check(case: &Json) -> Failure {
     for (got, want) in outputs.iter().zip(expected) {
         compare(name, got, want)?;
     }
+    if single {
+        check_forms(case, row, &args, &outputs[0], &expected[0])?;
+    }
     match case.get("grads") {
         Some(grads) => check_gradients(case, &args, &outputs, grads),
         None if outputs.iter().any(Tensor::requires_grad) != case.get("grad_fn").is_some() => {
@@ -200,6 +205,35 @@ fn check(case: &Json) -> Failure {
         }
         None => Ok(()),
     }
+}
+
+/// The in-place and `out=` forms give the same, where there are any.
+fn check_forms(case: &Json, row: &Row, args: &Args, result: &Tensor, want: &Json) -> Failure {
+    let _off = graph::GradMode::new(false);
+    if row.has(ops::tags::OUT) {
+        let out = Tensor::zeros(result.shape(), result.dtype()).unwrap();
+        row.call_out(&arguments(case, row), &out).map_err(|e| format!("out=: {e}"))?;
+        let mut want = want.clone();
+        want["strides"] = Json::Null;
+        compare(row.name, &out, &want).map_err(|e| format!("out=: {e}"))?;
+    }
+    let first = match &args.values[0] {
+        Value::Tensor(t) if row.has(ops::tags::INPLACE) => t,
+        _ => return Ok(()),
+    };
+    if first.shape() == result.shape() && !first.layout().overlaps_itself() {
+        let mut again = arguments(case, row);
+        let target = again.tensor(0).clone();
+        let version = target.storage().version();
+        row.call_inplace(&mut again).map_err(|e| format!("in place: {e}"))?;
+        let mut want = want.clone();
+        want["strides"] = Json::Null;
+        compare(row.name, &target, &want).map_err(|e| format!("in place: {e}"))?;
+        if target.storage().version() == version {
+            return Err("in place: the version is the same".into());
+        }
+    }
+    Ok(())
 }
 
 fn check_gradients(case: &Json, args: &Args, outputs: &[Tensor], grads: &Json) -> Failure {
@@ -401,7 +435,7 @@ fn first_and_second_derivatives_are_differences() {
             "embedding",
             Box::new({
                 let i = places.clone();
-                move |x| along::embedding(&i, &x[0], None)
+                move |x| ops::embedding::embedding(&i, &x[0], None)
             }),
             vec![counted(&[3, 2])],
         ),
@@ -450,10 +484,10 @@ fn the_gradient_of_dropout_is_its_mask_also_in_place() {
     for inplace in [false, true] {
         let x = counted(&[50]);
         let y = &x * 1.0;
-        let z = ops::random::dropout(&y, 0.4, true, inplace).unwrap();
+        let z = ops::dropout::dropout(&y, 0.4, true, inplace).unwrap();
         assert_eq!(z.same(&y), inplace);
-        let g =
-            &gradient(&ops::reduce::sum(&z, None, false, None).unwrap(), &[x.clone()], false)[0];
+        let total = ops::reduce::sum(&z, None, false, None).unwrap();
+        let g = &gradient(&total, std::slice::from_ref(&x), false)[0];
         let (x, z, g) =
             (x.to_vec::<f64>().unwrap(), z.to_vec::<f64>().unwrap(), g.to_vec::<f64>().unwrap());
         assert!(g.iter().all(|&g| g == 0.0 || g == 1.0 / 0.6) && g.contains(&0.0));
@@ -479,7 +513,7 @@ fn what_is_overwritten_has_a_gradient_of_zero() {
         .unwrap();
         assert!(!whole || y.grad_fn().unwrap().node.name() == name);
         let total = ops::reduce::sum(&y, None, false, None).unwrap();
-        let g = gradient(&total, &[x.clone()], false)[0].to_vec::<f64>().unwrap();
+        let g = gradient(&total, std::slice::from_ref(&x), false)[0].to_vec::<f64>().unwrap();
         let kept = if whole { 0.0 } else { 2.0 };
         assert_eq!(g, [kept, kept, 0.0, 0.0, kept, kept], "{name}");
     }

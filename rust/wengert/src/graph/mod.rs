@@ -21,9 +21,9 @@
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
-//! * [`record`]: from an operation's inputs and output to a node.
+//! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
-//! * [`backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
+//! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;

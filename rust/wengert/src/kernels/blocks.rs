@@ -124,7 +124,6 @@ pub unsafe fn take(dtype: DType, packed: *mut u8, scattered: *const u8, blocks: 
             Ends::<T> { packed: packed.cast(), scattered: scattered.cast_mut().cast() };
         let grain = GRAIN.div_ceil(blocks.len.max(1));
         parallel_for(blocks.offsets.len(), grain, |range| {
-            let ends = ends;
             // SAFETY: the caller's promise; each block has a part of the buffer to itself.
             range.for_each(|k| unsafe { ends.take(blocks, k) });
         });

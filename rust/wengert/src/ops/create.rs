@@ -2,8 +2,8 @@
 //!
 //! A value that the element type cannot hold is refused ([`check_value`]) instead of wrapping
 //! silently. Sequences ([`arange`], [`linspace`], [`logspace`]) compute each element from its own
-//! index alone, in the precision PyTorch uses, so that no rounding error accumulates and no bit
-//! depends on where a vector register begins.
+//! index alone, with the arithmetic of PyTorch's scalar loop. PyTorch starts anew at each vector
+//! register, so that its last bits depend on the width of those; ours are the closer ones.
 //!
 //! `NAME_like` keeps the order of the axes in memory where the original is a dense permutation, as
 //! PyTorch does ([`empty_like`]).
@@ -277,7 +277,7 @@ fn steps(op: &'static str, steps: i64) -> Result<usize> {
 /// `count` numbers from `start` to `end`, both included, at equal distances.
 ///
 /// The second half is counted from the end, so that the last element is `end` exactly. The
-/// arithmetic is that of the type; float64 for integers.
+/// arithmetic is that of the type, with one rounding for `start + i * step`; float64 for integers.
 ///
 /// # Errors
 /// `count` is negative; bool; a bound that the type cannot hold.
@@ -296,16 +296,25 @@ pub fn linspace(start: Scalar, end: Scalar, count: i64, dtype: Option<DType>) ->
     }
     let (half, last) = (count / 2, count.saturating_sub(1));
     dispatch!(dtype, T => {
-        // Each operation is rounded to the type, as the type's own arithmetic would.
-        let round = |x: f64| if dtype.is_floating() { T::from_f64(x).to_f64() } else { x };
+        // `from + step * k` as the type's own arithmetic has it.
+        let point = |from: f64, step: f64, k: usize| match dtype {
+            DType::Float32 => T::from_f32((step as f32).mul_add(k as f32, from as f32)),
+            DType::Float16 | DType::BFloat16 => {
+                let product = T::from_f64(step * T::from_f64(k as f64).to_f64());
+                T::from_f64(from + product.to_f64())
+            }
+            _ => T::from_f64(step.mul_add(k as f64, from)),
+        };
         let (a, b) = (T::from_scalar(start).to_f64(), T::from_scalar(end).to_f64());
-        let step = round(round(b - a) / round(last as f64));
+        let step = match dtype.is_floating() {
+            true => {
+                let width = T::from_f64(b - a).to_f64();
+                T::from_f64(width / T::from_f64(last as f64).to_f64()).to_f64()
+            }
+            false => (b - a) / last as f64,
+        };
         out.fill_with::<T, _>(|all| for (i, element) in all.iter_mut().enumerate() {
-            *element = T::from_f64(if i < half {
-                a + round(step * round(i as f64))
-            } else {
-                b - round(step * round((last - i) as f64))
-            });
+            *element = if i < half { point(a, step, i) } else { point(b, -step, last - i) };
         });
     });
     Ok(out)

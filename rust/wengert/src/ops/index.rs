@@ -7,11 +7,9 @@
 use super::places::{Outside, Places, Positions};
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
-use crate::graph::{Context, GradMode, Gradients, Op, record};
 use crate::layout::{Dims, ShapeText, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
-use smallvec::smallvec;
 
 /// Where in a tensor the element with a row-major number stands.
 fn place(shape: &[usize], at: usize) -> Dims {
@@ -47,7 +45,12 @@ pub(crate) fn out_of_bounds(
 
 /// The error for a row that a table does not have, in PyTorch's other sentence.
 #[cold]
-fn out_of_range(op: &'static str, index: &Tensor, outside: &Outside, size: usize) -> Error {
+pub(crate) fn out_of_range(
+    op: &'static str,
+    index: &Tensor,
+    outside: &Outside,
+    size: usize,
+) -> Error {
     let at = place(index.shape(), outside.at);
     Error::plain(
         Kind::Index,
@@ -59,7 +62,7 @@ fn out_of_range(op: &'static str, index: &Tensor, outside: &Outside, size: usize
     )
 }
 
-fn is_index(index: &Tensor) -> bool {
+pub(crate) fn is_index(index: &Tensor) -> bool {
     matches!(index.dtype(), DType::Int32 | DType::Int64)
 }
 
@@ -468,67 +471,6 @@ pub fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The rows of a table that integers name. The row `padding` gets no gradient.
-///
-/// # Errors
-/// The table is no matrix, the index holds no integers or leads outside.
-pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result<Tensor> {
-    let [rows, _] = *table.shape() else {
-        bail!(Shape, "", "'weight' must be 2-D (embedding: shape {:?})", table.shape());
-    };
-    if !is_index(index) {
-        bail!(
-            DType,
-            "",
-            "Expected tensor for argument #1 'indices' to have one of the following scalar types: \
-             Long, Int; but got {} instead (while checking arguments for embedding)",
-            index.dtype()
-        );
-    }
-    let size = rows as i64;
-    let padding = match padding {
-        Some(p) if !(-size..size).contains(&p) => {
-            bail!(Value, "", "Padding_idx must be within num_embeddings ({p} of {rows})")
-        }
-        Some(p) => Some(if p < 0 { p + size } else { p }),
-        None => None,
-    };
-    let places = match Positions::of(index, rows, false)? {
-        Ok(positions) => Places::across(table.shape(), index.shape(), vec![(0, positions)]),
-        Err(outside) => return Err(out_of_range("embedding", index, &outside, rows)),
-    };
-    let Some(padding) = padding else { return places.take("EmbeddingBackward0", table) };
-    let y = {
-        let _off = GradMode::new(false);
-        places.take("EmbeddingBackward0", table)?
-    };
-    if record::recording(&[table]) {
-        let is_padding = super::compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
-        let is_padding = view::unsqueeze(&is_padding, -1)?;
-        record::record(&y, &[table], &[], Box::new(Embedding { places, is_padding }))?;
-    }
-    Ok(y)
-}
-
-/// The gradient of a table whose row of padding is a constant.
-struct Embedding {
-    places: Places,
-    is_padding: Tensor,
-}
-
-impl Op for Embedding {
-    fn name(&self) -> &'static str {
-        "EmbeddingBackward0"
-    }
-
-    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
-        let zero = Tensor::wrapped(Scalar::Bool(false))?;
-        let g = super::select::masked_fill(g, &self.is_padding, &zero)?;
-        Ok(smallvec![Some(self.places.spread("EmbeddingDenseBackward0", &g)?)])
-    }
-}
-
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     Row::make(
@@ -624,12 +566,5 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD | OUT,
         &[" The elements with the given numbers in row-major order."],
         |c| Ok(take(c.tensor(0), c.tensor(1))?.into()),
-    ),
-    Row::make(
-        "nn.functional.embedding",
-        &["(input, weight, padding_idx: int? = None)"],
-        FUNCTION,
-        &[" The rows of a table that integers name; the row `padding_idx` gets no gradient."],
-        |c| Ok(embedding(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
     ),
 ];

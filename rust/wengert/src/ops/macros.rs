@@ -14,8 +14,9 @@
 //! gives a function `tanh(&Tensor) -> Result<Tensor>`, a module `tanh` with the kernel and the rule,
 //! and an entry of `ROWS`; `aka ["nn.functional.tanh"]` behind the tags gives it other names. The
 //! gradient of an input sees what its clause `saves`, and nothing else: a rule that uses something it
-//! did not save does not compile. Only what the inputs that require grad need is kept. Where PyTorch's node has another name if an operand is a Python number,
-//! `number "NAME"` follows the usual one.
+//! did not save does not compile. Only what the inputs that require grad need is kept. Where
+//! PyTorch's node has another name if an operand is a Python number, `number "NAME"` follows the
+//! usual one.
 
 /// A gradient that a clause may give.
 pub trait IntoGradient {

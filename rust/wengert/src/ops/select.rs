@@ -311,55 +311,6 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> 
     Ok(y)
 }
 
-/// Rows with a one at the position that each integer names; `classes` positions, or as many as
-/// there need to be (-1).
-///
-/// # Errors
-/// The tensor is not int64, a class is negative or too large, or there is none to count by.
-pub fn one_hot(x: &Tensor, classes: i64) -> Result<Tensor> {
-    if x.dtype() != DType::Int64 {
-        bail!(
-            DType,
-            "",
-            "one_hot is only applicable to index tensor of type LongTensor. (got {})",
-            x.dtype()
-        );
-    }
-    let values = x.to_vec::<i64>()?;
-    let classes = match (classes, values.iter().max()) {
-        (-1, None) => {
-            bail!(Value, "", "Can not infer total number of classes from empty tensor.")
-        }
-        (-1, Some(&max)) => max.max(0).saturating_add(1),
-        (0, None) => bail!(
-            Value,
-            "",
-            "Can not infer total number of classes from empty tensor. (num_classes = 0)"
-        ),
-        (classes, _) => classes,
-    };
-    if let Some(bad) = values.iter().find(|v| **v < 0) {
-        bail!(Value, "", "Class values must be non-negative. (one_hot: {bad})");
-    }
-    if let Some(bad) = values.iter().find(|v| **v >= classes) {
-        bail!(
-            Value,
-            "",
-            "Class values must be smaller than num_classes. (one_hot: {bad} of {classes})"
-        );
-    }
-    let mut shape = Dims::from_slice(x.shape());
-    shape.push(create::sizes("one_hot", &[classes])?[0]);
-    let out = Tensor::zeros(&shape, DType::Int64)?;
-    out.fill_with(|rows: &mut [i64]| {
-        let length = classes.max(1) as usize;
-        for (row, &class) in rows.chunks_exact_mut(length).zip(&values) {
-            row[class as usize] = 1;
-        }
-    });
-    Ok(out)
-}
-
 fn named(indices: &[Tensor]) -> SmallVec<[Option<Tensor>; 4]> {
     indices.iter().cloned().map(Some).collect()
 }
@@ -409,12 +360,5 @@ pub const ROWS: &[Row] = &[
             index_put_(c.tensor(0), &named(c.tensors(1)), c.tensor(2), c.bool(3))?;
             Ok(c.tensor(0).clone().into())
         },
-    ),
-    Row::make(
-        "nn.functional.one_hot",
-        &["(tensor, num_classes: int = -1)"],
-        FUNCTION | NONDIFF,
-        &[" Rows of zeros with a one at the position that each integer names."],
-        |c| Ok(one_hot(c.tensor(0), c.int(1))?.into()),
     ),
 ];

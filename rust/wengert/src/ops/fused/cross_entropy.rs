@@ -478,7 +478,7 @@ fn pick(x: &Tensor, classes: Arc<Classes>) -> Result<Tensor> {
             // SAFETY: `input` is row-major of type `T`, and rows and classes were checked against
             // its shape.
             let value = unsafe { data.add(classes.at(row, class)).read() };
-            losses[row] = -classes.weight_of(class) * f64::from(value);
+            losses[row] = -classes.weight_of(class) * value.to_scalar().to_f64();
         }
     });
     let losses = Tensor::from_slice(&losses, &classes.shape)?;

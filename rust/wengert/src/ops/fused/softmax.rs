@@ -223,7 +223,7 @@ pub fn logsumexp(x: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
     // The kernel reduces one axis: reduced axes that are not neighbours are moved to the end.
     let reduced = || (0..x.ndim()).filter(|&d| mask[d]);
     let (first, count) = (reduced().next().unwrap_or(0), reduced().count());
-    let neighbours = reduced().last().is_none_or(|last| last + 1 - first == count);
+    let neighbours = reduced().next_back().is_none_or(|last| last + 1 - first == count);
     let (input, rows) = {
         let _off = crate::graph::GradMode::new(false);
         let (moved, first) = if neighbours {
