@@ -21,6 +21,7 @@ pub mod format;
 pub mod graph;
 pub mod kernels;
 pub mod layout;
+pub mod memory_format;
 pub mod ops;
 pub mod random;
 pub mod storage;
