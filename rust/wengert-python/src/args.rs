@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use wengert::ops::{Args, ParamKind, Row, Signature, Value};
-use wengert::{Scalar, Tensor};
+use wengert::{DType, Scalar, Tensor};
 
 /// A row with its signatures read and its names ready for comparison.
 pub struct BoundRow {
@@ -67,6 +67,11 @@ impl BoundRow {
             })
             .collect();
         BoundRow { row, overloads }
+    }
+
+    /// The position of the first parameter of a kind in the signature that matched.
+    pub fn position(&self, args: &Args, kind: ParamKind) -> Option<usize> {
+        self.overloads[args.overload].0.params.iter().position(|p| p.kind == kind)
     }
 
     /// Values for the first signature that takes the call.
@@ -331,7 +336,15 @@ fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Valu
             }
         }
         ParamKind::Int => {
-            if value.is_instance_of::<PyBool>() {
+            // Lists may hold vectors of one element, a lone integer must be one.
+            let unfit = match value.cast::<PyTensor>() {
+                Ok(t) => {
+                    let t = t.get().tensor();
+                    t.ndim() > 0 || t.dtype() == DType::Bool
+                }
+                Err(_) => value.is_instance_of::<PyBool>(),
+            };
+            if unfit {
                 return Err(must_be(name, "int", value));
             }
             Value::Number(Scalar::Int(index(value, name)?))
@@ -365,7 +378,7 @@ fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Valu
             Err(_) => return Err(must_be(name, "torch.layout", value)),
         },
         ParamKind::MemoryFormat => match value.cast::<PyMemoryFormat>() {
-            Ok(_) => Value::None,
+            Ok(f) => Value::MemoryFormat(f.get().0),
             Err(_) => return Err(must_be(name, "torch.memory_format", value)),
         },
     })
