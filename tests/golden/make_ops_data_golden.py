@@ -1,4 +1,4 @@
-"""Writes ops_data.json: calls of operations that make, join and index tensors, and PyTorch's results.
+"""Writes ops_data.json: operations that make, join and index tensors, with PyTorch's results.
 
 Run with a Python that has PyTorch 2.13, on an x86-64 CPU with AVX2 that is not Intel's (see
 make_random_golden.py), from this folder:
@@ -19,9 +19,11 @@ Each case is one object:
 
 A tensor is {dtype, shape, strides, offset, storage, grad}; strides of results are recorded where a
 layout is part of the promise ("strided"). Floats are hex digits of their float64 bits, other
-numbers are numbers, and so are whole floats in a storage. tests/ops_data.rs of the crate replays the file.
+numbers are numbers, and so are whole floats in a storage. tests/ops_data.rs of the crate replays
+the file.
 """
 
+import contextlib
 import json
 import struct
 import warnings
@@ -39,7 +41,7 @@ def number(x):
 
 def element(x):
     """As `number`, but whole floats as integers: the type is known from the tensor."""
-    whole = isinstance(x, float) and x == x and abs(x) < 2**53 and x == int(x) and str(x) != "-0.0"
+    whole = isinstance(x, float) and abs(x) < 2**53 and x == int(x) and str(x) != "-0.0"
     return int(x) if whole else number(x)
 
 
@@ -124,7 +126,7 @@ FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 ALL = [torch.bool, *INTS, *FLOATS]
 
 
-def L(*values, dtype=torch.int64):
+def L(*values, dtype=torch.int64):  # noqa: N802 - short, as there are hundreds
     return torch.tensor(values, dtype=dtype)
 
 
@@ -455,14 +457,12 @@ for indices in [
     [L(1.0, dtype=torch.float32)],
 ]:
     shape = None
-    try:
+    with contextlib.suppress(IndexError, RuntimeError):
         shape = x3[tuple(indices)].shape
-    except (IndexError, RuntimeError):
-        pass
-    values = [torch.tensor(-1.0).double()]
+    candidates = [torch.tensor(-1.0).double()]
     if shape is not None:
-        values += [torch.full(shape, -2.0).double().cumsum(0), torch.ones(7).double()]
-    for values in values:
+        candidates += [torch.full(shape, -2.0).double().cumsum(0), torch.ones(7).double()]
+    for values in candidates:
         for accumulate in [True, False]:
             repeated = (
                 indices[0].dtype == torch.int64
@@ -574,7 +574,7 @@ for dtype in ALL:
         dtype,
         overload=1,
         seed=5,
-        call=lambda l, h, s, _, d: torch.randint(l, h, s, dtype=d),
+        call=lambda low, h, s, _, d: torch.randint(low, h, s, dtype=d),
     )
     case("random_", torch.zeros(9, dtype=dtype), seed=5, call=method("random_"))
     case("bernoulli_", torch.zeros(9, dtype=dtype), 0.5, seed=5, call=method("bernoulli_"))

@@ -264,12 +264,15 @@ const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 
 macro_rules! function {
     ($name:literal, $sig:literal, $doc:literal, $call:expr) => {
+        function!($name, $sig, FUNCTION, $doc, $call)
+    };
+    ($name:literal, $sig:literal, $tags:expr, $doc:literal, $call:expr) => {
         Row {
             name: concat!("nn.functional.", $name),
             aliases: &[],
             signatures: &[$sig],
             doc: &[$doc],
-            tags: FUNCTION,
+            tags: $tags,
             call: Call::Make($call),
         }
     };
@@ -359,6 +362,7 @@ pub const FUNCTIONS: &[Row] = &[
     function!(
         "softplus",
         "(input, beta: float = 1.0, threshold: float = 20.0)",
+        FUNCTION | OUT,
         " `ln(1 + e^(βx)) / β`, a smooth maximum of `x` and 0; `x` itself where `βx > threshold`.",
         |c| {
             let x = c.tensor(0);
@@ -375,6 +379,7 @@ pub const FUNCTIONS: &[Row] = &[
     function!(
         "gelu",
         "(input, *, approximate: str = 'none')",
+        FUNCTION | OUT,
         " `x Φ(x)` (Hendrycks & Gimpel, 2016); `approximate` may be `'tanh'`.",
         |c| match c.str(1) {
             "none" => Ok(gelu(c.tensor(0))?.into()),

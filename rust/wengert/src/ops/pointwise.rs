@@ -333,6 +333,46 @@ pub(crate) fn overlap(name: &'static str) -> Error {
     )
 }
 
+/// Writes what `make` gives to `dest`, for operations that read while they write: as in PyTorch
+/// `out` shares no memory with an input. With `exact` it also has the type of the result.
+///
+/// # Errors
+/// `out` overlaps an input, or has another shape or a type that does not fit.
+pub(crate) fn store_apart(
+    op: &'static str,
+    dest: Dest,
+    inputs: &[&Tensor],
+    exact: Option<DType>,
+    make: impl FnOnce() -> Result<Tensor>,
+) -> Result<Tensor> {
+    let Dest::Into(out) = dest else { return make() };
+    let whole =
+        |t: &Tensor| t.storage().same(out.storage()) && t.layout().span() == out.layout().span();
+    if inputs.iter().any(|t| t.same(out) || overlaps_partly(t, out) || (t.numel() > 0 && whole(t)))
+    {
+        return Err(overlap(op));
+    }
+    if let Some(dtype) = exact
+        && dtype != out.dtype()
+    {
+        let name = |t: DType| t.scalar_type_name().to_lowercase();
+        bail!(
+            DType,
+            "",
+            "Expected out tensor to have dtype {}, but got {} instead ({op})",
+            name(dtype),
+            name(out.dtype())
+        );
+    }
+    let made = make()?;
+    check_storable(made.dtype(), out.dtype())?;
+    if made.shape() != out.shape() {
+        return Err(resize_error(op, out, made.shape()));
+    }
+    out.copy_raw(&made);
+    Ok(out.clone())
+}
+
 #[cold]
 fn shape_mismatch(name: &'static str, out: &Tensor, shape: &[usize]) -> Error {
     Error::plain(

@@ -42,11 +42,11 @@ pointwise_rows! {
     "ExpBackward0" { x saves(y): |g| g * y }
 
     /// `eˣ - 1`, accurate near 0.
-    expm1(x) -> y: "(input)", Float, ALL_FORMS => { float: math::expm1(x) }
+    expm1(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.expm1"] => { float: math::expm1(x) }
     "Expm1Backward0" { x saves(y): |g| g * (y + 1.0) }
 
     /// Power of two, `2ˣ`.
-    exp2(x) -> y: "(input)", Float, ALL_FORMS => { float: math::exp2(x) }
+    exp2(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.exp2"] => { float: math::exp2(x) }
     "Exp2Backward0" { x saves(y): |g| g * y * LN_2 }
 
     /// Natural logarithm.
@@ -62,7 +62,7 @@ pointwise_rows! {
     "Log10Backward0" { x saves(x): |g| g / (x * LN_10) }
 
     /// `ln(1 + x)`, accurate near 0.
-    log1p(x) -> y: "(input)", Float, ALL_FORMS => { float: math::log1p(x) }
+    log1p(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.log1p"] => { float: math::log1p(x) }
     "Log1PBackward0" { x saves(x): |g| g / (x + 1.0) }
 
     /// Square root.
@@ -167,7 +167,7 @@ pointwise_rows! {
     }
 
     /// Logistic function, `1 / (1 + e⁻ˣ)`.
-    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
+    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid", "special.expit"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
     /// Derivative of [`sigmoid()`] from its result: `g y (1 - y)`.
@@ -189,20 +189,20 @@ pointwise_rows! {
     } "ThresholdBackwardBackward0" { g saves(y): |h| threshold_backward(h, y)? }
 
     /// Error function.
-    erf(x) -> y: "(input)", Float, ALL_FORMS => { float: math::erf(x) }
+    erf(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erf"] => { float: math::erf(x) }
     "ErfBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * FRAC_2_SQRT_PI
     }
 
     /// `1 - erf(x)`, accurate for large `x`.
-    erfc(x) -> y: "(input)", Float, ALL_FORMS => { float: math::erfc(x) }
+    erfc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erfc"] => { float: math::erfc(x) }
     "ErfcBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
     /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
     /// `[eps, 1 - eps]`.
-    logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS,
+    logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS, aka ["special.logit"],
         via |c, dest| match c.opt_number(1) {
             None => logit::run([c.tensor(0)], dest),
             Some(eps) => {
@@ -269,7 +269,7 @@ pointwise_rows! {
 
     /// `x` rounded to the nearest integer, halves to even; with `decimals`, to so many decimal
     /// places (left of the point if negative). The gradient is 0.
-    round(x) -> y: "(input, *, decimals: int = 0)", Same, ALL_FORMS,
+    round(x) -> y: "(input, *, decimals: int = 0)", Same, ALL_FORMS, aka ["special.round"],
         via |c, dest| match c.int(1) {
             0 => round::run([c.tensor(0)], dest),
             decimals => {
