@@ -185,7 +185,8 @@ fn finish<'py>(
     extras: Extras<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let op = row.row;
-    let mut args = row.parse(py, call)?;
+    let mut args = Args::default();
+    row.parse(py, call, &mut args)?;
     if form == Form::InPlace && op.has(tags::VIEW) {
         return turn(op, &args, call);
     }

@@ -38,7 +38,7 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
@@ -57,12 +57,10 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         }
     }
     let object = Bound::new(py, PyTensor(TensorCell::new(tensor)))?;
-    remember(&object);
+    // SAFETY: the lock is held and storing a pointer runs no code.
+    let tensor = unsafe { object.get().0.peek() };
+    tensor.host().store(object.as_ptr().cast(), Ordering::Relaxed);
     Ok(object)
-}
-
-fn remember(object: &Bound<'_, PyTensor>) {
-    object.get().0.get().host().store(object.as_ptr().cast(), Ordering::Relaxed);
 }
 
 /// An operand of an infix operator; `None` if the other side should have a try.
