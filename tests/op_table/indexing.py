@@ -114,6 +114,7 @@ ROWS = [
         g.mask(2, 1))], "fmo", ALL, errors=BAD_MASK),
     Op("nonzero", np_nonzero, lambda g: [*[S(g(*s)) for s in SHAPES], S(g(2, 3), as_tuple=True)],
         "fmo", ALL, "int64", 0, errors=[(S("text"), TypeError, "str|Tensor")]),
+    # PyTorch has the gradient of scatter's source only where its shape is the index's
     Op("scatter", np_scatter, lambda g: [*places(True)(g), S(g(3, 4), 1, g.index(2, 3, below=4),
         g.number)], "fmio", ALL, scale=16, errors=BAD_PLACE),
     Op("scatter_add", np_scatter_add, places(False), "fmio", ALL, scale=16, tol=4,

@@ -151,7 +151,8 @@ ROWS = [
         errors=[TWO_SHAPES, (S(ones(3), np.arange(3)), RuntimeError, "different dtypes")]),
     binary("xlogy", np_xlogy, result="float", low=1, high=4),
     binary("rsub", lambda a, b, alpha=1: b - alpha * a,
-        lambda g: [*pairs_and_scalar(g), S(g(3), g(3), alpha=2)], forms="f", dtypes=NUMBERS),
+        lambda g: [*pairs_and_scalar(g), S(g(3), g(3), alpha=2)], forms="f", dtypes=NUMBERS,
+        errors=[(S(ones(3), ones(4)), RuntimeError, "3.*4|4.*3")]),
     Op("lerp", lambda a, b, w: a + w * (b - a), lambda g: [S(g(*a), g(*b), 0.25) for a, b in PAIRS]
         + [S(*xs) for xs in three(g)], "fmio", FLOATS, tol=4, errors=[
         (S(ones(3), ones(4), 0.5), RuntimeError, "3.*4"),
