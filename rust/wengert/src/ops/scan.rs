@@ -315,7 +315,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cummax",
         aliases: &[],
-        signatures: &["(input, dim: int)"],
+        signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Largest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| Ok(Output::Named(&CUMMAX, cummax(c.tensor(0), c.int(1))?.into()))),
@@ -323,7 +323,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cummin",
         aliases: &[],
-        signatures: &["(input, dim: int)"],
+        signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Smallest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| Ok(Output::Named(&CUMMIN, cummin(c.tensor(0), c.int(1))?.into()))),
