@@ -105,7 +105,7 @@ class Op:
     forms     f function, m method, i in-place method (`name_`), o takes `out=`
     dtypes    the element types it accepts for the sampled arrays
     result    element type of the result: same, float (integers become float32), sum (integers
-              become int64), bool, int64
+              become int64), or its name
     order     how many times it is differentiable; 0 where it is no function of the reals
     low/high  the domain of random floating and integer values
     tol       factor on the tolerance of the element type
@@ -267,6 +267,20 @@ def shaped_once(g):
 def rearrange(name, ref, samples, **columns):
     row = {"dtypes": ALL, "scale": 1, "view": True} | columns
     return Op(name, ref, samples, **row)
+
+
+def copies(forms="fo", **rows):
+    """The copies of views: reference and samples by the name of the view."""
+    return [
+        rearrange(f"{name}_copy", ref, samples, forms=forms, view=False, strided=name != "view")
+        for name, (ref, samples) in rows.items()
+    ]
+
+
+def conversion(name, result, numpy, **columns):
+    row = {"forms": "m", "dtypes": ALL, "result": result, "order": 0, "scale": 1} | columns
+    samples = row.pop("samples", each_shape)
+    return Op(name, lambda a, **_: a.astype(numpy), samples, **row)
 
 
 NEGATIVE_SIZE = (S(-1), RuntimeError, "-1|negative|non-negative")
@@ -453,7 +467,7 @@ OPS = [
         errors=[(S(ones(1, 1, 1)), RuntimeError, "3")]),
     rearrange("transpose", lambda a, i, j: np.swapaxes(a, i, j) if a.ndim else a,
         lambda g: [S(g(2, 3), 0, 1), S(g(2, 3, 4), -1, 0), S(g(2, 3), 1, 1), S(g(), 0, -1)],
-        errors=[(S(ones(2, 3), 0, 2), IndexError, "2")]),
+        errors=[(S(ones(2, 3), 0, 2), IndexError, "2")], aliases=("swapdims", "swapaxes")),
     rearrange("permute", np.transpose,
         lambda g: [S(g(2, 3, 4), (2, 0, 1)), S(g(2, 3), (-1, 0)), S(g(), ())],
         errors=[(S(ones(2, 3), (0, 0)), RuntimeError, "dim|0"),
@@ -497,7 +511,7 @@ OPS = [
     rearrange("detach", np.copy, each_shape, order=0),
     Op("cat", lambda xs, dim=0: np.concatenate(xs, axis=dim), lambda g: [S([g(2, 3), g(1, 3)]),
         S([g(2, 3), g(2, 1), g(2, 0)], dim=1), S([g(3)], dim=-1), S((g(0), g(2)))], "fo", ALL,
-        scale=8, errors=[(S([ones(2, 3), ones(2, 4)]), RuntimeError, "3.*4"),
+        scale=8, aliases=("concat", "concatenate"), errors=[(S([ones(2, 3), ones(2, 4)]), RuntimeError, "3.*4"),
         (S([]), (RuntimeError, ValueError), "empty|non-empty|at least"),
         (S([ones(2), ones(2, 2)]), RuntimeError, "1.*2|dim"),
         (S([ones(2)], dim=1), IndexError, "1")]),
@@ -505,6 +519,30 @@ OPS = [
         S([g(3), g(3)], dim=-1), S([g(), g(), g()]), S([g(0, 2)], dim=1)], "fo", ALL,
         errors=[(S([ones(2), ones(3)]), RuntimeError, "2.*3"),
         (S([]), RuntimeError, "empty|non-empty|at least")]),
+    rearrange("movedim", np.moveaxis, lambda g: [S(g(2, 3, 4), 0, 2), S(g(2, 3, 4), (0, -1), (1, 0)),
+        S(g(2, 3), (), ())], aliases=("moveaxis",),
+        errors=[(S(ones(2, 3), (0, 0), (0, 1)), RuntimeError, "repeated dim in `source`"),
+        (S(ones(2, 3), (0, 1), (0, 0)), RuntimeError, "repeated dim in `destination`"),
+        (S(ones(2, 3), (0, 1), (0,)), RuntimeError, "same number of dims")]),
+    rearrange("split_with_sizes", np_cuts, lambda g: [S(g(5, 2), [2, 3]), S(g(2, 3), [1, 0, 2], 1)],
+        errors=[(S(ones(5), [2, 2]), RuntimeError, "sum exactly to 5")]),
+    *copies(
+        alias=(np.copy, lambda g: [S(g(2, 3)), S(g())]),
+        expand=(np_expand, lambda g: [S(g(2, 1), (2, 4)), S(g(), (3,))]),
+        narrow=(np_narrow, lambda g: [S(g(5), 0, 1, 3), S(g(2, 3), -1, 0, 0)]),
+        permute=(np.transpose, lambda g: [S(g(2, 3, 4), (2, 0, 1)), S(g(), ())]),
+        select=(lambda a, d, i: np.take(a, i, d), lambda g: [S(g(2, 3), 0, 1), S(g(2, 3), 1, -1)]),
+        squeeze=(np_squeeze, lambda g: [S(g(1, 3, 1)), S(g(1, 3, 1), 0), S(g(1, 3, 1), (0, 2))]),
+        t=(np.transpose, lambda g: [S(g(2, 3)), S(g(3))]),
+        transpose=(np.swapaxes, lambda g: [S(g(2, 3), 0, 1), S(g(2, 3, 4), -1, 0)]),
+        unsqueeze=(np.expand_dims, lambda g: [S(g(2, 3), d) for d in (-1, 0)]),
+        view=(lambda a, s: a.reshape(s), lambda g: [S(g(2, 3), (3, 2)), S(g(0, 3), (3, 0))]),
+    ),
+    *copies("f",
+        split=(np_cuts, lambda g: [S(g(5), 2), S(g(2, 3), 1, 1)]),
+        split_with_sizes=(np_cuts, lambda g: [S(g(5, 2), [2, 3])]),
+        unbind=(lambda a, dim=0: tuple(np.moveaxis(a, dim, 0)), lambda g: [S(g(2, 3)), S(g(2, 3), 1)]),
+    ),
 
     # elements by number
     Op("gather", np_gather, lambda g: [S(g(5), 0, g.index(7, below=5)),
@@ -523,10 +561,10 @@ OPS = [
     # neural networks
     Op("softmax", lambda a, dim: np.exp(np_log_softmax(a, dim)), logits, "fm", FLOATS,
         errors=[BAD_DIM, (S(longs(1), dim=0), RuntimeError, "(?i)long|int64")],
-        aliases=("nn.functional.softmax",), limits=FLOAT_ONLY),
+        aliases=("nn.functional.softmax", "special.softmax"), limits=FLOAT_ONLY),
     Op("log_softmax", np_log_softmax, logits, "fm", FLOATS,
         errors=[BAD_DIM, (S(longs(1), dim=0), RuntimeError, "(?i)long|int64")],
-        aliases=("nn.functional.log_softmax",), limits=FLOAT_ONLY),
+        aliases=("nn.functional.log_softmax", "special.log_softmax"), limits=FLOAT_ONLY),
     Op("nn.functional.linear", lambda x, w, b=None: x @ w.T + (0 if b is None else b),
         lambda g: [S(g(2, 3), g(4, 3), g(4)), S(g(3), g(4, 3)), S(g(2, 5, 3), g(4, 3), g(4)),
         S(g(0, 3), g(4, 3), g(4)), S(g(17, 19), g(23, 19), g(23))], "f", FLOATS, tol=8, scale=8,
@@ -562,7 +600,21 @@ OPS = [
         errors=[(S(ones(2), p=1.5), (RuntimeError, ValueError), "1.5")],
         limits="only where the result is certain; test_random.py has the mask"),
 
+    # conversions
+    conversion("float", "float32", "float64", limits="differences drown in the rounding"),
+    conversion("double", "float64", "float64", order=2),
+    conversion("half", "float16", "float64", limits="differences drown in the rounding"),
+    conversion("bfloat16", "bfloat16", "float64", limits="differences drown in the rounding"),
+    conversion("long", "int64", "int64"), conversion("int", "int32", "int32"),
+    conversion("short", "int16", "int16"), conversion("char", "int8", "int8"),
+    conversion("byte", "uint8", "uint8", low=0.0), conversion("bool", "bool", "bool"),
+    conversion("to", "float64", "float64", order=2,
+        samples=lambda g: [S(g(*s), dtype="float64") for s in SHAPES]),
+    Op("type_as", lambda a, b: a, lambda g: [S(g(2, 3), g(2)), S(g(), g(3))], "m", ALL, scale=1),
+
     # writing
+    Op("fill", np.full_like, lambda g: [S(g(*s), 1) for s in SHAPES], "f", ALL,
+        errors=[(S(ones(2), ones(2)), RuntimeError, "0-dimension")]),
     Op("fill_", np.full_like, lambda g: [S(g(*s), 1) for s in SHAPES], "m", ALL),
     Op("zero_", np.zeros_like, each_shape, "m", ALL),
     Op("copy_", lambda a, b: np.broadcast_to(b, a.shape),

@@ -22,10 +22,8 @@ def find(dotted):
     """The callable of that name below the package, or the method of `Tensor`."""
     place = torch
     for part in dotted.split("."):
-        if not hasattr(place, part):
-            return getattr(torch.Tensor, dotted)
-        place = getattr(place, part)
-    return place
+        place = getattr(place, part, None)
+    return place if callable(place) else getattr(torch.Tensor, dotted)
 
 
 def leaf(*values):

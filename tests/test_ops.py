@@ -25,6 +25,8 @@ from support import (
 
 BY_FORM = {form: [op for op in OPS if form in op.forms] for form in "fmio"}
 DIFFERENTIABLE = [op for op in OPS if op.order]
+# Recorded, with a derivative that differences cannot see.
+LINEAR_BUT_ROUNDED = ("floor_divide", "float", "half", "bfloat16")
 WITH_REFERENCE = [op for op in OPS if op.ref]
 
 
@@ -71,7 +73,7 @@ def result_dtype(op, dtype):
     rule = {"same": dtype, "bool": "bool", "int64": "int64"}
     rule["float"] = dtype if dtype in FLOATS else "float32"
     rule["sum"] = dtype if dtype in FLOATS else "int64"
-    return rule[op.result]
+    return rule.get(op.result, op.result)
 
 
 def parts(value):
@@ -280,6 +282,29 @@ def test_out_may_not_overlap_the_argument():
     assert x.tolist() == [1.0] * 4
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["itself", "a part"])
+def test_out_of_what_reads_while_it_writes_shares_nothing(same):
+    x, index = torch.ones(4, 2), torch.zeros(2, 2, dtype=torch.int64)
+    out = x if same else x[:2]
+    for call in (lambda: torch.cat([x, x], out=out), lambda: torch.gather(x, 0, index, out=out)):
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            call()
+    with pytest.raises(RuntimeError, match="Expected out tensor to have dtype float, but got doub"):
+        torch.gather(x, 0, index, out=torch.empty(2, 2, dtype=torch.float64))
+
+
+def test_out_decides_the_type_of_what_is_made():
+    out = torch.empty(0, dtype=torch.float64)
+    assert torch.arange(0, 1, 0.1, out=out) is out
+    assert out[3].item() == 0.1 * 3
+    with pytest.raises(RuntimeError, match="step must be nonzero"):
+        torch.arange(0, 64, 0.5, out=torch.empty(0, dtype=torch.int64))
+    torch.manual_seed(3)
+    expected = torch.randn(3, dtype=torch.float64)
+    torch.manual_seed(3)
+    assert torch.equal(torch.randn(3, out=torch.empty_like(expected)), expected)
+
+
 def test_out_is_not_recorded():
     x, out = torch.ones(3, requires_grad=True), torch.empty(3)
     with pytest.raises(RuntimeError, match="out"):
@@ -380,7 +405,11 @@ def test_requires_grad_propagates_and_no_grad_records_nothing(op):
 
 
 @rows_and_dtypes(
-    [op for op in OPS if not op.order and op.ref and "m" in op.forms and op.name != "floor_divide"],
+    [
+        op
+        for op in OPS
+        if not op.order and op.ref and "m" in op.forms and op.name not in LINEAR_BUT_ROUNDED
+    ],
     ("float32",),
 )
 def test_what_is_not_differentiable_is_not_recorded(op, dtype):
@@ -440,3 +469,44 @@ def holds_no_double(sample):
 
 def test_the_table_covers_every_integer_type():
     assert {d for op in OPS for d in op.dtypes} == {*FLOATS, *INTS, "bool"}
+
+
+def test_numbers_where_one_must_be_a_tensor():
+    with pytest.raises(TypeError, match=r"pow\(\) received an invalid combination .* \(int, int\)"):
+        torch.pow(2, 3)
+    for start in (torch.tensor([1]), torch.tensor(1.0), torch.tensor(True)):
+        with pytest.raises(RuntimeError, match="start must be an 0-dim integral Tensor"):
+            torch.narrow(torch.ones(3), 0, start, 1)
+    assert torch.narrow(torch.arange(3), 0, torch.tensor(1), 2).tolist() == [1, 2]
+    with pytest.raises(RuntimeError, match=r"but got start with 1 dim.* and end with 2 dim"):
+        torch.linspace(torch.ones(2), torch.ones(1, 1), 3)
+    assert torch.linspace(torch.tensor(1), 2, 3).tolist() == [1.0, 1.5, 2.0]
+
+
+def test_gathering_nothing_is_recorded():
+    x = torch.ones(5, requires_grad=True)
+    y = torch.gather(x, 0, torch.zeros(2, 0, dtype=torch.uint8))
+    assert tuple(y.shape) == (2, 0)
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0] * 5
+
+
+def test_where_as_a_method_chooses_from_the_tensor():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = x.where(torch.tensor([True, False]), 0)
+    assert y.tolist() == [1.0, 0.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0]
+
+
+def test_scatter_may_combine():
+    x, index = torch.full((3, 2), 2.0), torch.tensor([[0, 0], [0, 1]])
+    source = torch.tensor([[3.0, 5.0], [7.0, 0.5]])
+    assert x.scatter(0, index, source, reduce="multiply").tolist() == [[42, 10], [2, 1], [2, 2]]
+    assert x.scatter(0, index, 3, reduce="multiply").tolist() == [[18, 6], [2, 6], [2, 2]]
+    assert x.scatter(0, index, source, reduce="add").tolist() == [[12, 7], [2, 2.5], [2, 2]]
+    assert x.scatter_(0, index, 1, reduce="add").tolist() == [[4, 3], [2, 3], [2, 2]]
+    with pytest.raises(RuntimeError, match="either add or multiply"):
+        x.scatter(0, index, 1, reduce="mean")
+    with pytest.raises(RuntimeError, match="derivative for aten::scatter is not implemented"):
+        x.scatter(0, index, source.requires_grad_(), reduce="multiply")
