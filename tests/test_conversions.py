@@ -38,49 +38,51 @@ def test_conversions_copy_only_what_changes(name):
     assert x.to(CONVERSIONS[name], copy=True) is not x
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_maker_follows_the_format(format):
-    shape, strides = FORMATS[format]
+@pytest.mark.parametrize("layout", FORMATS)
+def test_every_maker_follows_the_format(layout):
+    shape, strides = FORMATS[layout]
     x = image(shape)
     made = [
-        x.clone(memory_format=format),
-        x.contiguous(memory_format=format),
-        x.to(memory_format=format),
-        x.to(torch.float64, memory_format=format),
-        x.to(x.double(), memory_format=format),
-        x.to("cpu", torch.float64, memory_format=format),
-        *(getattr(x, name)(memory_format=format) for name in CONVERSIONS if name != "char"),
-        torch.empty(shape, memory_format=format),
-        torch.zeros_like(x, memory_format=format),
-        torch.rand_like(x, memory_format=format),
+        x.clone(memory_format=layout),
+        x.contiguous(memory_format=layout),
+        x.to(memory_format=layout),
+        x.to(torch.float64, memory_format=layout),
+        x.to(x.double(), memory_format=layout),
+        x.to("cpu", torch.float64, memory_format=layout),
+        *(getattr(x, name)(memory_format=layout) for name in CONVERSIONS if name != "char"),
+        torch.empty(shape, memory_format=layout),
+        torch.zeros_like(x, memory_format=layout),
+        torch.rand_like(x, memory_format=layout),
     ]
     assert [y.stride() for y in made] == [strides] * len(made)
-    assert all(y.is_contiguous(memory_format=format) and not y.is_contiguous() for y in made)
-    assert not x.is_contiguous(memory_format=format)
+    assert all(y.is_contiguous(memory_format=layout) and not y.is_contiguous() for y in made)
+    assert not x.is_contiguous(memory_format=layout)
     assert torch.equal(made[0], x)
     # What has the format is not copied, and results follow their operands.
     y = made[0]
-    assert y.contiguous(memory_format=format) is y
-    assert y.float(memory_format=format) is y
+    assert y.contiguous(memory_format=layout) is y
+    assert y.float(memory_format=layout) is y
     assert y.float() is y
     assert y.clone().stride() == (y + 1).stride() == y.double().stride() == strides
     assert y.contiguous().stride() == x.stride()
     assert y.float(memory_format=torch.contiguous_format).stride() == x.stride()
 
 
-@pytest.mark.parametrize(("format", "rank"), [(torch.channels_last, 4), (torch.channels_last_3d, 5)])
-def test_formats_are_for_one_number_of_axes(format, rank):
+@pytest.mark.parametrize(
+    ("layout", "rank"), [(torch.channels_last, 4), (torch.channels_last_3d, 5)]
+)
+def test_formats_are_for_one_number_of_axes(layout, rank):
     x = torch.ones(2, 3)
     for make in (
-        lambda: x.clone(memory_format=format),
-        lambda: x.contiguous(memory_format=format),
-        lambda: x.to(torch.float64, memory_format=format),
-        lambda: torch.empty(2, 3, memory_format=format),
-        lambda: torch.empty_like(x, memory_format=format),
+        lambda: x.clone(memory_format=layout),
+        lambda: x.contiguous(memory_format=layout),
+        lambda: x.to(torch.float64, memory_format=layout),
+        lambda: torch.empty(2, 3, memory_format=layout),
+        lambda: torch.empty_like(x, memory_format=layout),
     ):
         with pytest.raises(RuntimeError, match=f"required rank {rank} tensor to use channels_last"):
             make()
-    assert x.is_contiguous(memory_format=format) is False
+    assert x.is_contiguous(memory_format=layout) is False
 
 
 def test_preserving_nothing_is_refused():

@@ -1136,9 +1136,17 @@ class Tensor:
     @overload
     def scatter(self, dim: _int, index: Tensor, value: _Number) -> Tensor: ...
     @overload
+    def scatter(self, dim: _int, index: Tensor, src: Tensor, *, reduce: _str) -> Tensor: ...
+    @overload
+    def scatter(self, dim: _int, index: Tensor, value: _Number, *, reduce: _str) -> Tensor: ...
+    @overload
     def scatter_(self, dim: _int, index: Tensor, src: Tensor) -> Self: ...
     @overload
     def scatter_(self, dim: _int, index: Tensor, value: _Number) -> Self: ...
+    @overload
+    def scatter_(self, dim: _int, index: Tensor, src: Tensor, *, reduce: _str) -> Self: ...
+    @overload
+    def scatter_(self, dim: _int, index: Tensor, value: _Number, *, reduce: _str) -> Self: ...
     def scatter_add(self, dim: _int, index: Tensor, src: Tensor) -> Tensor: ...
     def scatter_add_(self, dim: _int, index: Tensor, src: Tensor) -> Self: ...
     def select(self, dim: _int, index: _int) -> Tensor: ...
@@ -2213,6 +2221,26 @@ def scatter(
     index: Tensor,
     value: _Number,
     *,
+    out: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def scatter(
+    input: Tensor,
+    dim: _int,
+    index: Tensor,
+    src: Tensor,
+    *,
+    reduce: _str,
+    out: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def scatter(
+    input: Tensor,
+    dim: _int,
+    index: Tensor,
+    value: _Number,
+    *,
+    reduce: _str,
     out: Tensor | None = None,
 ) -> Tensor: ...
 def scatter_add(
