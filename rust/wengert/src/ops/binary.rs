@@ -278,7 +278,11 @@ pointwise_rows! {
 
     /// `input · ln(other)`, and 0 where `input` is 0.
     xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS,
-        aka ["special.xlogy"] => {
+        aka ["special.xlogy"],
+        via |c, dest| {
+            check_one_is_tensor("xlogy", c.tensor(0), c.tensor(1))?;
+            xlogy::run([c.tensor(0), c.tensor(1)], dest)
+        } => {
         float: if b.is_nan() { b } else if a == 0.0 { 0.0 } else { a * math::ln(b) },
     } "XlogyBackward0" {
         a saves(a, b): |g| {
