@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
-use crate::error::{OrRaise, guarded};
+use crate::error::{OrRaise, caught};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -118,7 +118,7 @@ unsafe fn invoke(
     // SAFETY: passed on from the caller.
     unsafe {
         with_call(py, slf.as_ref(), args, nargs, names, |call| {
-            run(py, row, form, call).map(|o| o.into_ptr())
+            caught(|| run(py, row, form, call)).map(|o| o.into_ptr())
         })
     }
 }
@@ -230,7 +230,7 @@ fn released<T: Send>(
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    guarded(|| if large { py.detach(|| work(args)) } else { work(args) })
+    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
 }
 
 /// Python's picture of a result.

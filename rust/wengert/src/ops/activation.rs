@@ -205,6 +205,7 @@ pointwise_rows! {
 
     /// `x` above the threshold, else `value`.
     threshold(x, limit, value) -> y: "(input, threshold, value)", Same, INTERNAL => {
+        int: if x <= limit { value } else { x },
         float: if x <= limit { value } else { x },
     } "ThresholdBackward0" {
         x saves(x, limit): |g| where_(&le(x, limit)?, &number(0.0)?, g)?,
@@ -238,11 +239,12 @@ fn hardtanh_of(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
     if x.dtype() == DType::UInt8 && lo < 0.0 {
         bail!(DType, "", "cannot do hardtanh on an unsigned type with negative limits");
     }
-    if x.dtype().is_integral() {
-        let limit = |v: f64| Tensor::full(&[], v, x.dtype());
-        return hardtanh(x, &limit(lo)?, &limit(hi)?);
-    }
-    hardtanh(x, &number(lo)?, &number(hi)?)
+    hardtanh(x, &limit_of(x, lo)?, &limit_of(x, hi)?)
+}
+
+/// A float parameter as an operand beside `x`: cut to a whole number if `x` holds whole numbers.
+fn limit_of(x: &Tensor, v: f64) -> Result<Tensor> {
+    if x.dtype().is_integral() { Tensor::full(&[], v, x.dtype()) } else { number(v) }
 }
 
 /// Refuses whole numbers, which a float parameter would otherwise promote.
@@ -424,8 +426,8 @@ pub const FUNCTIONS: &[Row] = &[
         "(input, threshold: float, value: float, inplace: bool = False)",
         " `x` above the threshold, else `value`.",
         |c| {
-            check_floating("threshold", c.tensor(0))?;
-            let (limit, value) = (number(c.float(1))?, number(c.float(2))?);
+            let limit = |k| limit_of(c.tensor(0), c.float(k));
+            let (limit, value) = (limit(1)?, limit(2)?);
             Ok(maybe_inplace(c, 3, |x| threshold(x, &limit, &value))?.into())
         }
     ),

@@ -197,6 +197,7 @@ fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Res
         Err(error) => return Some(Err(error)),
     };
     ptrs[0] = storage.data();
+    steps[0] = result.size() as isize;
     // SAFETY: inputs are runs of `len` elements of the kernel's types, because the tensors are
     // contiguous and have the shape of `layout`, or are single numbers, which live until the end of
     // this function; the output is as long and new.

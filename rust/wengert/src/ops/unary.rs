@@ -4,6 +4,7 @@
 
 use super::binary::{clamp, number, where_};
 use super::compare::ge;
+use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
 use crate::kernels::math;
@@ -238,13 +239,7 @@ pointwise_rows! {
                 DType::BFloat16 => (half::bf16::MIN.to_f64(), half::bf16::MAX.to_f64()),
                 DType::Float32 => (f32::MIN as f64, f32::MAX as f64),
                 DType::Float64 => (f64::MIN, f64::MAX),
-                _ => return Ok(match dest {
-                    super::Dest::New => super::cast::clone(c.tensor(0))?,
-                    super::Dest::Into(out) => {
-                        out.copy_raw(c.tensor(0));
-                        out.clone()
-                    }
-                }),
+                _ => return placed("nan_to_num", super::cast::clone(c.tensor(0))?, dest),
             };
             let or = |k: usize, default: f64| number(c.opt_number(k).map_or(default, |v| v.to_f64()));
             let numbers = [or(1, 0.0)?, or(2, largest)?, or(3, smallest)?];
