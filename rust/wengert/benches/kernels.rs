@@ -10,6 +10,7 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use smallvec::smallvec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use wengert::ops::{self, Args, Output, Param, ParamKind, Row, Signature, Value, tags};
 use wengert::{DType, Result, Scalar, Tensor, bail};
 
@@ -17,8 +18,11 @@ use wengert::{DType, Result, Scalar, Tensor, bail};
 enum Given {
     Int(i64),
     Ints(&'static [i64]),
-    /// A number where tensors are welcome too.
-    Operand(f64),
+    /// The width of the matrices, as a list.
+    Width,
+    /// A number, or a tensor that holds one, as the parameter's type asks.
+    Number(f64),
+    Type(DType),
     /// A vector as long as the matrices are wide.
     Vector,
     /// A batch of one matrix.
@@ -28,24 +32,28 @@ enum Given {
     /// A matrix of truth values.
     Mask,
 }
-use Given::{Batch, Index, Int, Ints, Mask, Operand, Vector};
+use Given::{Batch, Index, Int, Ints, Mask, Number, Type, Vector, Width};
 
-/// By row and parameter.
+/// By row and parameter; `NAME_copy` is given what `NAME` is.
 #[rustfmt::skip]
 const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("addmv",                  &[("input", Vector), ("vec", Vector)]),
     ("baddbmm",                &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
     ("bmm",                    &[("input", Batch), ("mat2", Batch)]),
     ("chunk",                  &[("chunks", Int(1))]),
-    ("clamp",                  &[("min", Operand(0.2))]),
+    ("clamp",                  &[("min", Number(0.2))]),
     ("dot",                    &[("input", Vector), ("tensor", Vector)]),
-    ("fill_",                  &[("value", Operand(1.0))]),
+    ("fill",                   &[("value", Number(1.0))]),
+    ("fill_",                  &[("value", Number(1.0))]),
     ("index_add",              &[("index", Index)]),
     ("index_copy",             &[("index", Index)]),
-    ("index_fill",             &[("index", Index), ("value", Operand(1.0))]),
+    ("index_fill",             &[("index", Index), ("value", Number(1.0))]),
     ("index_select",           &[("index", Index)]),
     ("inner",                  &[("input", Vector), ("other", Vector)]),
-    ("masked_fill",            &[("mask", Mask), ("value", Operand(1.0))]),
+    ("linspace",               &[("start", Number(0.0)), ("end", Number(1.0))]),
+    ("logspace",               &[("start", Number(0.0)), ("end", Number(1.0))]),
+    ("masked_fill",            &[("mask", Mask), ("value", Number(1.0))]),
+    ("movedim",                &[("source", Ints(&[0])), ("destination", Ints(&[1]))]),
     ("multinomial",            &[("num_samples", Int(1))]),
     ("mv",                     &[("vec", Vector)]),
     ("narrow",                 &[("start", Int(0)), ("length", Int(1))]),
@@ -54,6 +62,8 @@ const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("permute",                &[("dims", Ints(&[1, 0]))]),
     ("select",                 &[("index", Int(0))]),
     ("split",                  &[("split_size", Int(1))]),
+    ("split_with_sizes",       &[("split_sizes", Width)]),
+    ("to",                     &[("dtype", Type(DType::Float64))]),
     ("vdot",                   &[("input", Vector), ("other", Vector)]),
 ];
 
@@ -108,27 +118,34 @@ fn generic(param: &Param, side: i64, dtype: DType) -> Result<Option<Value>> {
 }
 
 impl Given {
-    fn value(&self, side: i64, dtype: DType) -> Result<Value> {
-        Ok(match self {
-            Int(i) => Value::Number(Scalar::Int(*i)),
-            Ints(list) => Value::Ints(list.iter().copied().collect()),
-            Operand(x) => Value::Tensor(Tensor::wrapped(Scalar::Float(*x))?),
-            Vector => Value::Tensor(tensor(&[side], dtype)?),
-            Batch => Value::Tensor(tensor(&[1, side, side], dtype)?),
-            Index => Value::Tensor(tensor(&[side], DType::Int64)?),
-            Mask => Value::Tensor(tensor(&[side, side], DType::Bool)?),
+    fn value(&self, kind: ParamKind, side: i64, dtype: DType) -> Result<Value> {
+        Ok(match (self, kind) {
+            (Int(i), _) => Value::Number(Scalar::Int(*i)),
+            (Ints(list), _) => Value::Ints(list.iter().copied().collect()),
+            (Width, _) => Value::Ints(smallvec![side]),
+            (Number(x), ParamKind::Tensor) => Value::Tensor(Tensor::full(&[], *x, dtype)?),
+            (Number(x), ParamKind::Operand) => Value::Tensor(Tensor::wrapped(Scalar::Float(*x))?),
+            (Number(x), _) => Value::Number(Scalar::Float(*x)),
+            (Type(dtype), _) => Value::DType(*dtype),
+            (Vector, _) => Value::Tensor(tensor(&[side], dtype)?),
+            (Batch, _) => Value::Tensor(tensor(&[1, side, side], dtype)?),
+            (Index, _) => Value::Tensor(tensor(&[side], DType::Int64)?),
+            (Mask, _) => Value::Tensor(tensor(&[side, side], DType::Bool)?),
         })
     }
 }
 
 /// Arguments for the first signature of a row.
 fn arguments(row: &Row, side: i64, dtype: DType, layout: Layout) -> Result<Args> {
-    let given = GIVEN.iter().find(|(name, _)| *name == row.name).map_or(&[][..], |(_, list)| list);
+    let given = GIVEN
+        .iter()
+        .find(|(name, _)| row.name == *name || row.name.strip_suffix("_copy") == Some(*name))
+        .map_or(&[][..], |(_, list)| list);
     let mut args = Args { overload: 0, values: smallvec![] };
     for param in Signature::parse(row.signatures[0]).params {
         let special = given.iter().find(|(name, _)| *name == param.name);
         let value = match special {
-            Some((_, value)) => Some(value.value(side, dtype)?),
+            Some((_, value)) => Some(value.value(param.kind, side, dtype)?),
             None => generic(&param, side, dtype)?,
         };
         let Some(value) = value else {
@@ -161,10 +178,12 @@ fn lay_out(args: &mut Args, side: i64, dtype: DType, layout: Layout) -> Result<(
 fn feed(row: &Row, side: i64, layout: Layout) -> std::result::Result<Args, String> {
     let mut refusals = String::new();
     for dtype in DTYPES {
-        let fed = arguments(row, side, dtype, layout).and_then(|a| row.call(&a).map(|_| a));
-        match fed {
-            Ok(args) => return Ok(args),
-            Err(error) => refusals += &format!("\n  {}, {dtype}: {error}", row.name),
+        let call = || arguments(row, side, dtype, layout).and_then(|a| row.call(&a).map(|_| a));
+        // A row panics on arguments of a kind that its signature does not promise.
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(args)) => return Ok(args),
+            Ok(Err(error)) => refusals += &format!("\n  {}, {dtype}: {error}", row.name),
+            Err(_) => refusals += &format!("\n  {}, {dtype}: panic, see above", row.name),
         }
     }
     Err(refusals)
