@@ -87,7 +87,7 @@ unsafe fn with_call<'py, R>(
             std::slice::from_raw_parts(args.add(from).cast::<Bound<'py, PyAny>>(), len)
         }
     };
-    let mut keywords: SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]> = SmallVec::new();
+    let mut keywords: Keywords<'py> = SmallVec::new();
     if !names.is_null() {
         // SAFETY: a non-null `names` is a tuple of str.
         let names = unsafe { Bound::from_borrowed_ptr(py, names).cast_into_unchecked::<PyTuple>() };
@@ -123,6 +123,9 @@ unsafe fn invoke(
     }
 }
 
+/// Keyword arguments, few in nearly all calls.
+type Keywords<'py> = SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]>;
+
 /// Keywords that belong to the calling form and not to the row.
 #[derive(Default)]
 struct Extras<'py> {
@@ -137,7 +140,7 @@ impl<'py> Extras<'py> {
         row: &Row,
         form: Form,
         keywords: &[(Bound<'py, PyString>, Bound<'py, PyAny>)],
-    ) -> PyResult<(Self, SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]>)> {
+    ) -> PyResult<(Self, Keywords<'py>)> {
         let mut extras = Extras::default();
         let mut rest = SmallVec::new();
         for (name, value) in keywords {

@@ -30,6 +30,17 @@ impl TensorCell {
         unsafe { (*self.0.get()).clone() }
     }
 
+    /// The tensor now, without counting a handle.
+    ///
+    /// # Safety
+    /// Until the reference is gone, the lock is held and nothing runs Python code that could
+    /// replace the tensor.
+    #[inline]
+    pub unsafe fn peek(&self) -> &Tensor {
+        // SAFETY: passed on to the caller.
+        unsafe { &*self.0.get() }
+    }
+
     /// Puts another tensor in.
     pub fn replace(&self, tensor: Tensor) {
         // SAFETY: see the type; the old value is dropped after the slot is whole again.

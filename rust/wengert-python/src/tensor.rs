@@ -79,17 +79,29 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
 
 type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
+/// Elements above which other Python threads may run meanwhile.
+const RELEASE_ABOVE: usize = 1 << 18;
+
 #[inline]
+#[allow(unsafe_code)]
 fn binary<'py>(
     slf: &Bound<'py, PyTensor>,
     other: &Bound<'py, PyAny>,
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
+    if let Ok(other) = other.cast::<PyTensor>() {
+        // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
+        // what they made themselves, so that no finaliser runs either.
+        let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
+            return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
+        }
+    }
+    let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
-    let large = a.numel() > 1 << 18 || other.numel() > 1 << 18;
-    let result = guarded(|| if large { py.detach(|| f(&a, &other)) } else { f(&a, &other) })?;
+    let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
+    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
 }
 

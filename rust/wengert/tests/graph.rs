@@ -31,7 +31,8 @@ fn second_order_of_a_pointwise_row() {
     let x = leaf(&[0.3]);
     let y = ops::unary::tanh(&x).unwrap();
     let create = Backward { create_graph: true, ..Default::default() };
-    let g = graph::grad(&[y], &[None], &[x.clone()], create).unwrap()[0].clone().unwrap();
+    let g =
+        graph::grad(&[y], &[None], std::slice::from_ref(&x), create).unwrap()[0].clone().unwrap();
     let gg = graph::grad(&[g], &[None], &[x], Backward::default()).unwrap()[0].clone().unwrap();
     let t = 0.3f64.tanh();
     assert!((values(&gg)[0] - -2.0 * t * (1.0 - t * t)).abs() < 1e-12);

@@ -43,7 +43,7 @@ fn leaf(seed: u64, shape: &[usize]) -> Tensor {
 
 #[test]
 fn every_combination_of_ranks_has_the_shape_the_values_and_the_node_of_pytorch() {
-    type Case<'a> = (&'a [usize], &'a [usize], &'a [usize], &'a str);
+    type Case = (&'static [usize], &'static [usize], &'static [usize], &'static str);
     #[rustfmt::skip]
     let cases: &[Case] = &[
         (&[3], &[3], &[], "DotBackward0"),

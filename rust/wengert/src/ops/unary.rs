@@ -123,7 +123,7 @@ pointwise_rows! {
     cosh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::cosh(x) }
     "CoshBackward0" { x saves(x): |g| g * sinh(x)? }
 
-    /// Inverse of [`sinh`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
+    /// Inverse of [`sinh()`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
     asinh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsinh"] => {
         float: {
             const LARGE: T = 1e9;
@@ -135,7 +135,7 @@ pointwise_rows! {
         },
     } "AsinhBackward0" { x saves(x): |g| g * rsqrt(&(x * x + 1.0))? }
 
-    /// Inverse of [`cosh`] on `[1, ∞)`; NaN below.
+    /// Inverse of [`cosh()`] on `[1, ∞)`; NaN below.
     acosh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccosh"] => {
         float: {
             const LARGE: T = 1e9;
@@ -146,7 +146,7 @@ pointwise_rows! {
         },
     } "AcoshBackward0" { x saves(x): |g| g * rsqrt(&(x * x - 1.0))? }
 
-    /// Inverse of [`tanh`]; NaN outside `[-1, 1]`.
+    /// Inverse of [`tanh()`]; NaN outside `[-1, 1]`.
     atanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctanh"] => {
         float: {
             let a = x.abs();
@@ -158,7 +158,7 @@ pointwise_rows! {
     tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
-    /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
+    /// Derivative of [`tanh()`] from its result: `g (1 - y²)`.
     tanh_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y * y),
     } "TanhBackwardBackward0" {
@@ -170,7 +170,7 @@ pointwise_rows! {
     sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
-    /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.
+    /// Derivative of [`sigmoid()`] from its result: `g y (1 - y)`.
     sigmoid_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y) * y,
     } "SigmoidBackwardBackward0" {
@@ -183,7 +183,7 @@ pointwise_rows! {
         int: x.max(0 as T), float: if x < 0.0 { 0.0 } else { x },
     } "ReluBackward0" { x saves(y): |g| threshold_backward(g, y)? }
 
-    /// `g` where `y > 0`, else 0: the derivative of [`relu`] from its result.
+    /// `g` where `y > 0`, else 0: the derivative of [`relu()`] from its result.
     threshold_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: if y <= 0.0 { 0.0 } else { g },
     } "ThresholdBackwardBackward0" { g saves(y): |h| threshold_backward(h, y)? }
@@ -200,7 +200,7 @@ pointwise_rows! {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
-    /// `ln(x / (1 - x))`, the inverse of [`sigmoid`]; with `eps`, `x` is first limited to
+    /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
     /// `[eps, 1 - eps]`.
     logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS,
         via |c, dest| match c.opt_number(1) {
