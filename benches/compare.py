@@ -16,9 +16,11 @@ all alike. With one thread, the default, time is that of the processor, not of t
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import math
+import operator
 import os
 import re
 import statistics
@@ -32,33 +34,24 @@ from pathlib import Path
 import numpy as np
 
 LIBRARIES = ("wengert", "torch", "numpy", "autograd", "jax")
-#: Distributions that one library is made of.
-PARTS = {"jax": ("jax", "jaxlib")}
+PARTS = {"jax": ("jax", "jaxlib")}  # distributions
 MODES = ("forward", "recorded", "backward")
 
 # --- What is measured ---------------------------------------------------------------------------
 
-#: Name, shapes of the arguments, function of a namespace and the arguments.
+#: A namespace and the arguments come in.
 FUNCTIONS = {
-    "add": lambda m, a, b: a + b,
-    "mul": lambda m, a, b: a * b,
-    "mul number": lambda m, a: a * 2.5,
+    "add": lambda _, a, b: a + b,
+    "mul": lambda _, a, b: a * b,
+    "mul number": lambda _, a: a * 2.5,
     "exp": lambda m, a: m.exp(a),
     "tanh": lambda m, a: m.tanh(a),
     "sum": lambda m, a: m.sum(a),
-    "transpose": lambda m, a: a.T,
-    "matmul": lambda m, a, b: a @ b,
+    "transpose": lambda _, a: a.T,
+    "matmul": lambda _, a, b: a @ b,
     "softmax": lambda m, a: m.softmax(a),
-    "chain of 10": lambda m, a: chain(a),
+    "chain of 10": lambda _, a: functools.reduce(operator.mul, [a] * 11),
 }
-
-
-def chain(a):
-    """Ten products, each of the one before."""
-    y = a
-    for _ in range(10):
-        y = y * a
-    return y
 
 
 def cases():
@@ -87,10 +80,10 @@ def samples(shapes):
     return [(rng.standard_normal(shape) * 0.1).astype(np.float32) for shape in shapes]
 
 
-# --- How each library does it -------------------------------------------------------------------
+# --- How each library does it: every maker prepares a call to be timed ---------------------------
 
 
-class Torch:
+class _Torch:
     """PyTorch and whatever has its interface."""
 
     def __init__(self, name, threads):
@@ -101,28 +94,23 @@ class Torch:
         self.softmax = lambda x: functional.softmax(x, dim=-1)
 
     def tensors(self, arrays, requires_grad):
-        """Make leaves."""
         return [self.m.tensor(a, requires_grad=requires_grad) for a in arrays]
 
     def forward(self, f, arrays):
-        """Prepare a call that is not recorded."""
         args = self.tensors(arrays, requires_grad=False)
         return lambda: f(self, *args)
 
     def recorded(self, f, arrays):
-        """Prepare a call that is recorded."""
         args = self.tensors(arrays, requires_grad=True)
         return lambda: f(self, *args)
 
     def backward(self, f, arrays):
-        """Prepare the gradients of a recorded call."""
         args = self.tensors(arrays, requires_grad=True)
         y = f(self, *args)
         seed = self.m.ones_like(y)
         return lambda: self.m.autograd.grad(y, args, seed, retain_graph=True)
 
     def step(self, arrays):
-        """Prepare a training step."""
         x, w1, w2, target = self.tensors(arrays, requires_grad=False)
         weights = [w1.requires_grad_(), w2.requires_grad_()]
 
@@ -132,13 +120,13 @@ class Torch:
             loss.backward()
             with self.m.no_grad():
                 for w in weights:
-                    w -= 1e-3 * w.grad
+                    w.sub_(w.grad, alpha=1e-3)
                     w.grad = None
 
         return step
 
 
-class Numpy:
+class _Numpy:
     """NumPy, which has no gradients."""
 
     def __init__(self, name, _threads):
@@ -146,37 +134,29 @@ class Numpy:
         self.exp, self.tanh, self.sum = self.m.exp, self.m.tanh, self.m.sum
 
     def softmax(self, x):
-        """Softmax over the last axis."""
         e = self.m.exp(x - self.m.max(x, axis=-1, keepdims=True))
         return e / self.m.sum(e, axis=-1, keepdims=True)
 
     def forward(self, f, arrays):
-        """Prepare a call."""
         return lambda: f(self, *arrays)
 
 
-class Autograd(Numpy):
+class _Autograd(_Numpy):
     """HIPS autograd."""
 
     def __init__(self, _name, threads):
         super().__init__("autograd.numpy", threads)
         self.vjp = importlib.import_module("autograd.core").make_vjp
 
-    def record(self, f, arrays):
-        """Record a call of one argument, the tuple of all."""
-        make_tuple = importlib.import_module("autograd.builtins").tuple
-        return lambda: self.vjp(lambda args: f(self, *args), make_tuple(arrays))
-
-    recorded = record
+    def recorded(self, f, arrays):
+        return lambda: self.vjp(lambda args: f(self, *args), tuple(arrays))
 
     def backward(self, f, arrays):
-        """Prepare the gradients of a recorded call."""
-        pull, y = self.record(f, arrays)()
+        pull, y = self.recorded(f, arrays)()
         seed = self.m.ones_like(y)
         return lambda: pull(seed)
 
     def step(self, arrays):
-        """Prepare a training step."""
         x, *weights, target = arrays
         grad = importlib.import_module("autograd").grad
 
@@ -186,12 +166,12 @@ class Autograd(Numpy):
 
         def step():
             for w, g in zip(weights, grad(loss)(weights), strict=True):
-                w -= 1e-3 * g
+                w[...] -= 1e-3 * g
 
         return step
 
 
-class Jax:
+class _Jax:
     """JAX, function by function; the step is compiled, as users would."""
 
     def __init__(self, _name, _threads):
@@ -201,23 +181,19 @@ class Jax:
         self.softmax = self.jax.nn.softmax
 
     def forward(self, f, arrays):
-        """Prepare a call."""
         args = [self.m.asarray(a) for a in arrays]
         return lambda: self.jax.block_until_ready(f(self, *args))
 
     def recorded(self, f, arrays):
-        """Prepare a call that is recorded."""
         args = [self.m.asarray(a) for a in arrays]
         return lambda: self.jax.block_until_ready(self.jax.vjp(lambda *a: f(self, *a), *args)[0])
 
     def backward(self, f, arrays):
-        """Prepare the gradients of a recorded call."""
         y, pull = self.jax.vjp(lambda *a: f(self, *a), *map(self.m.asarray, arrays))
         seed = self.m.ones_like(y)
         return lambda: self.jax.block_until_ready(pull(seed))
 
     def step(self, arrays):
-        """Prepare a training step."""
         x, *weights, target = map(self.m.asarray, arrays)
 
         def loss(weights):
@@ -235,40 +211,46 @@ class Jax:
         return step
 
 
-ADAPTERS = {"wengert": Torch, "torch": Torch, "numpy": Numpy, "autograd": Autograd, "jax": Jax}
+ADAPTERS = {
+    "wengert": _Torch,
+    "torch": _Torch,
+    "numpy": _Numpy,
+    "autograd": _Autograd,
+    "jax": _Jax,
+}
 
 
 # --- One library's process ----------------------------------------------------------------------
 
 
 def serve(name, threads, seconds):
-    """Measure what is asked for on standard input: a line `label mode`, an answer in seconds."""
+    """Answer each line `[label, mode]` of standard input with the time of a call in seconds."""
     library = ADAPTERS[name](name, threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     table = {label: (function, shapes) for label, function, shapes, _ in cases()}
-    prepared = {}
+
+    @functools.lru_cache(maxsize=1)
+    def prepare(label, mode):
+        function, shapes = table[label]
+        maker = getattr(library, mode, None)
+        if maker is None:
+            return None
+        arrays = samples(shapes)
+        call = maker(arrays) if mode == "step" else maker(FUNCTIONS[function], arrays)
+        timer = timeit.Timer(call, timer=clock)
+        timer.timeit(3)
+        number = 1
+        while (elapsed := timer.timeit(number)) < seconds / 4:
+            number *= 2
+        return timer, max(1, round(number * seconds / elapsed))
+
     for line in sys.stdin:
-        label, mode = json.loads(line)
-        if (label, mode) not in prepared:
-            function, shapes = table[label]
-            prepared.clear()
-            prepared[label, mode] = prepare(library, mode, function, samples(shapes), clock, seconds)
-        timer, number = prepared[label, mode]
-        print(json.dumps(timer and timer.timeit(number) / number), flush=True)
-
-
-def prepare(library, mode, function, arrays, clock, seconds):
-    """Make a timer, and say how many calls fill a turn; (None, 0) where there is nothing to time."""
-    maker = getattr(library, mode, None)
-    if maker is None:
-        return None, 0
-    call = maker(arrays) if mode == "step" else maker(FUNCTIONS[function], arrays)
-    timer = timeit.Timer(call, timer=clock)
-    timer.timeit(3)
-    number = 1
-    while (elapsed := timer.timeit(number)) < seconds / 4:
-        number *= 2
-    return timer, max(1, round(number * seconds / elapsed))
+        prepared = prepare(*json.loads(line))
+        if prepared:
+            timer, number = prepared
+            print(timer.timeit(number) / number, flush=True)
+        else:
+            print("null", flush=True)
 
 
 # --- The process that asks ----------------------------------------------------------------------
@@ -315,38 +297,37 @@ def measure(libraries, options):
             for _ in range(options.rounds):
                 for name, process in processes.items():
                     turns[name].append(ask(process, label, mode))
-            yield label, mode, {
-                name: (min(times), statistics.median(times))
-                for name, times in turns.items()
-                if None not in times
-            }
+            known = {name: times for name, times in turns.items() if None not in times}
+            yield label, mode, {n: (min(t), statistics.median(t)) for n, t in known.items()}
     for process in processes.values():
         process.communicate()
 
 
+#: Prints the most memory held so far in KiB. On Linux `ru_maxrss` begins with the parent's.
+LOOK = """
+import pathlib, resource
+status = pathlib.Path("/proc/self/status")
+lines = status.read_text().splitlines() if status.exists() else []
+peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+print(*peaks or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024])
+"""
+
+
 def imports(name, options):
     """Seconds to import, MiB held after it (both beyond bare Python), MiB installed."""
-    look = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
     def start(code):
         begin = time.perf_counter()
-        run = subprocess.run(
-            [sys.executable, "-c", code + look],
-            env=environment(options.threads),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return time.perf_counter() - begin, int(run.stdout)
+        command = [sys.executable, "-c", code + LOOK]
+        text = subprocess.check_output(command, env=environment(options.threads), text=True)
+        return time.perf_counter() - begin, int(text)
 
-    bare, full = [], []
-    for _ in range(options.rounds):
-        bare.append(start(""))
-        full.append(start(f"import {name};"))
-    unit = 1 << (20 if sys.platform == "darwin" else 10)
+    bare = [start("") for _ in range(options.rounds)]
+    full = [start(f"import {name}") for _ in range(options.rounds)]
+    seconds, kib = (min(f[k] for f in full) - min(b[k] for b in bare) for k in (0, 1))
     return {
-        "seconds": min(t for t, _ in full) - min(t for t, _ in bare),
-        "resident_mib": (min(m for _, m in full) - min(m for _, m in bare)) / unit,
+        "seconds": seconds,
+        "resident_mib": kib / 1024,
         "installed_mib": sum(map(installed, PARTS.get(name, (name,)))) / (1 << 20),
     }
 
@@ -409,9 +390,8 @@ def main():
     print(f"\n{'import':12}{'seconds':>10}{'MiB held':>10}{'MiB on disk':>13}")
     for name in libraries:
         cost = figures["imports"][name] = imports(name, options)
-        print(f"{name:12}{cost['seconds']:10.3f}" + "".join(
-            f"{cost[key]:{width}.1f}" for key, width in (("resident_mib", 10), ("installed_mib", 13))
-        ))
+        held, disk = cost["resident_mib"], cost["installed_mib"]
+        print(f"{name:12}{cost['seconds']:10.3f}{held:10.1f}{disk:13.1f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
 

@@ -30,6 +30,20 @@ def moment(f):
     )
 
 
+def np_running(better):
+    """`cummax` and `cummin`: the best element so far and its last position."""
+
+    def f(a, dim):
+        values, places = a.copy(), np.zeros(a.shape, "int64")
+        v, p = np.moveaxis(values, dim, 0), np.moveaxis(places, dim, 0)
+        for i in range(1, len(v)):
+            new = better(v[i], v[i - 1])
+            v[i], p[i] = np.where(new, v[i], v[i - 1]), np.where(new, i, p[i - 1])
+        return values, places
+
+    return f
+
+
 def np_logsumexp(a, dim, keepdim=False):
     return np.logaddexp.reduce(a, axis=dim, keepdims=keepdim)
 
@@ -269,3 +283,7 @@ def np_smooth_l1(a, target, reduction="mean", beta=1.0):
 def np_huber(a, target, reduction="mean", delta=1.0):
     d = np.abs(a - target)
     return np_reduced(np.where(d <= delta, d * d / 2, delta * (d - delta / 2)), reduction)
+
+
+def np_normalize(a, p=2.0, dim=1, eps=1e-12):
+    return a / np.maximum(np_norm(a, p, dim, keepdim=True), eps)

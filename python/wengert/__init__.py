@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from . import linalg as linalg
     from . import nn as nn
     from . import return_types as return_types
+    from . import special as special
     from . import utils as utils
     from .graph_drawing import draw_graph as draw_graph
 
 __all__ = ["draw_graph"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "utils"})
+_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "special", "utils"})
 
 
 # Typed as object: type checkers find what comes later by themselves.

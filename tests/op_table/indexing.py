@@ -84,7 +84,8 @@ ROWS = [
         (S(ones(3), 0, ones(1)), (IndexError, RuntimeError), "(?i)int|long")]),
     Op("take", lambda a, i: a.reshape(-1)[i], lambda g: [S(g(3, 4), g.index(5, below=3)),
         S(g(5), g.index(2, 3, below=5)), S(g(2, 3), g.index(below=2)),
-        S(g(3), g.index(0, below=3))], "fmo", ALL, errors=[(S(ones(3), longs(5)), IndexError, "5.*3"),
+        S(g(3), g.index(0, below=3))], "fmo", ALL,
+        errors=[(S(ones(3), longs(5)), IndexError, "5.*3"),
         (S(ones(3), ones(1)), RuntimeError, FLOAT_INDEX)]),
     Op("take_along_dim", np_take_along_dim, lambda g: [S(g(3, 4), g.index(2, 4, below=3), 0),
         S(g(3, 4), g.index(3, 1, below=4), 1), S(g(1, 4), g.index(3, 2, below=4), -1),
@@ -113,6 +114,7 @@ ROWS = [
         g.mask(2, 1))], "fmo", ALL, errors=BAD_MASK),
     Op("nonzero", np_nonzero, lambda g: [*[S(g(*s)) for s in SHAPES], S(g(2, 3), as_tuple=True)],
         "fmo", ALL, "int64", 0, errors=[(S("text"), TypeError, "str|Tensor")]),
+    # PyTorch has the gradient of scatter's source only where its shape is the index's
     Op("scatter", np_scatter, lambda g: [*places(True)(g), S(g(3, 4), 1, g.index(2, 3, below=4),
         g.number)], "fmio", ALL, scale=16, errors=BAD_PLACE),
     Op("scatter_add", np_scatter_add, places(False), "fmio", ALL, scale=16, tol=4,

@@ -1,7 +1,16 @@
 """All elements, or those along dimensions, to one."""
 
 import numpy as np
-from op_reference import axis, max_like, moment, moment_and_mean, np_logsumexp, np_norm, wide
+from op_reference import (
+    axis,
+    max_like,
+    moment,
+    moment_and_mean,
+    np_logsumexp,
+    np_norm,
+    np_running,
+    wide,
+)
 
 from .columns import (
     ALL,
@@ -34,6 +43,10 @@ def with_nan(samples):
         return made
 
     return f
+
+
+def scanned(g):
+    return [*each_dim(g), S(g(0, 3), dim=0), S(g(37), dim=0)]
 
 
 def orders(g):
@@ -76,11 +89,15 @@ ROWS = [
         S(g(2, 3, 4), dim=(0, 2), keepdim=True), S(g(0, 3), dim=1), S(g(37), dim=0)],
         dtypes=FLOATS),
     Op("cumsum", lambda a, dim: np.cumsum(wide(a), axis=dim),
-        lambda g: [*each_dim(g), S(g(0, 3), dim=0), S(g(37), dim=0)], "fmio", ALL, "sum",
+        scanned, "fmio", ALL, "sum",
         errors=[BAD_DIM], tol=4),
     Op("cumprod", lambda a, dim: np.cumprod(wide(a), axis=dim),
         lambda g: [*each_dim(g), S(g(0, 3), dim=0), S(g(9), dim=0)], "fmio", ALL, "sum",
         low=-1.3, high=1.3, tol=4, errors=[BAD_DIM]),
+    Op("logcumsumexp", lambda a, dim: np.logaddexp.accumulate(a, axis=dim), scanned, "fmo", FLOATS,
+        tol=4, errors=[BAD_DIM]),
+    Op("cummax", np_running(np.greater_equal), scanned, "fm", ALL, errors=[BAD_DIM]),
+    Op("cummin", np_running(np.less_equal), scanned, "fm", ALL, errors=[BAD_DIM]),
     reduction("aminmax", lambda a, dim=None, keepdim=False: (axis(np.min)(a, dim, keepdim),
         axis(np.max)(a, dim, keepdim)), one_dim, forms="fm", dtypes=ALL,
         errors=[BAD_DIM, (S(ones(0)), RuntimeError, "identity|empty")], limits=TIES),

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use wengert::ops::{Args, ParamKind, Row, Signature, Value};
-use wengert::{Scalar, Tensor};
+use wengert::{DType, Scalar, Tensor};
 
 /// A row with its signatures read and its names ready for comparison.
 pub struct BoundRow {
@@ -69,12 +69,22 @@ impl BoundRow {
         BoundRow { row, overloads }
     }
 
-    /// Values for the first signature that takes the call.
-    pub fn parse(&self, py: Python<'_>, call: &Call<'_, '_>) -> PyResult<Args> {
+    /// The position of the first parameter of a kind in the signature that matched.
+    pub fn position(&self, args: &Args, kind: ParamKind) -> Option<usize> {
+        self.overloads[args.overload].0.params.iter().position(|p| p.kind == kind)
+    }
+
+    /// Fills `args` with values for the first signature that takes the call. They are written in
+    /// place, because moving a dozen words per call is a good part of a small one.
+    pub fn parse(&self, py: Python<'_>, call: &Call<'_, '_>, args: &mut Args) -> PyResult<()> {
         let mut reasons = Vec::new();
         for (overload, (signature, names)) in self.overloads.iter().enumerate() {
-            match self.parse_one(py, signature, names, call) {
-                Ok(values) => return Ok(Args { overload, values }),
+            args.values.clear();
+            match self.parse_one(py, signature, names, call, &mut args.values) {
+                Ok(()) => {
+                    args.overload = overload;
+                    return Ok(());
+                }
                 Err(Mismatch::Raise(e)) => return Err(e),
                 Err(Mismatch::Try(reason)) => reasons.push(reason),
             }
@@ -101,8 +111,8 @@ impl BoundRow {
         signature: &Signature,
         names: &[Py<PyString>],
         call: &Call<'_, '_>,
-    ) -> Result<SmallVec<[Value; 4]>, Mismatch> {
-        let mut values: SmallVec<[Value; 4]> = SmallVec::new();
+        values: &mut SmallVec<[Value; 4]>,
+    ) -> Result<(), Mismatch> {
         let mut next = 0;
         let mut used = 0;
         for (i, param) in signature.params.iter().enumerate() {
@@ -165,7 +175,7 @@ impl BoundRow {
         if used < call.keywords.len() {
             return Err(Mismatch::Try(unexpected_keyword(signature, call)));
         }
-        Ok(values)
+        Ok(())
     }
 }
 
@@ -331,7 +341,15 @@ fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Valu
             }
         }
         ParamKind::Int => {
-            if value.is_instance_of::<PyBool>() {
+            // Lists may hold vectors of one element, a lone integer must be one.
+            let unfit = match value.cast::<PyTensor>() {
+                Ok(t) => {
+                    let t = t.get().tensor();
+                    t.ndim() > 0 || t.dtype() == DType::Bool
+                }
+                Err(_) => value.is_instance_of::<PyBool>(),
+            };
+            if unfit {
                 return Err(must_be(name, "int", value));
             }
             Value::Number(Scalar::Int(index(value, name)?))
@@ -365,7 +383,7 @@ fn convert(value: &Bound<'_, PyAny>, kind: ParamKind, name: &str) -> Result<Valu
             Err(_) => return Err(must_be(name, "torch.layout", value)),
         },
         ParamKind::MemoryFormat => match value.cast::<PyMemoryFormat>() {
-            Ok(_) => Value::None,
+            Ok(f) => Value::MemoryFormat(f.get().0),
             Err(_) => return Err(must_be(name, "torch.memory_format", value)),
         },
     })

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
-use crate::error::{OrRaise, guarded};
+use crate::error::{OrRaise, caught};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -20,7 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::ffi::CString;
-use wengert::ops::{self, Args, NamedFields, Output, Row, tags};
+use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
 
@@ -118,7 +118,7 @@ unsafe fn invoke(
     // SAFETY: passed on from the caller.
     unsafe {
         with_call(py, slf.as_ref(), args, nargs, names, |call| {
-            run(py, row, form, call).map(|o| o.into_ptr())
+            caught(|| run(py, row, form, call)).map(|o| o.into_ptr())
         })
     }
 }
@@ -185,7 +185,8 @@ fn finish<'py>(
     extras: Extras<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let op = row.row;
-    let mut args = row.parse(py, call)?;
+    let mut args = Args::default();
+    row.parse(py, call, &mut args)?;
     if form == Form::InPlace && op.has(tags::VIEW) {
         return turn(op, &args, call);
     }
@@ -194,7 +195,7 @@ fn finish<'py>(
         return Ok(wrap(py, target)?.into_any());
     }
     if let Some(out) = extras.out {
-        return into_out(py, op, &args, out);
+        return into_out(py, row, &mut args, out);
     }
     let result = released(py, &mut args, |args| op.call(args))?;
     if extras.requires_grad
@@ -229,7 +230,7 @@ fn released<T: Send>(
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    guarded(|| if large { py.detach(|| work(args)) } else { work(args) })
+    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
 }
 
 /// Python's picture of a result.
@@ -260,10 +261,11 @@ fn named<'py>(
 /// Calls a row with `out=`, which may have to be resized.
 fn into_out<'py>(
     py: Python<'py>,
-    op: &'static Row,
-    args: &Args,
+    row: &BoundRow,
+    args: &mut Args,
     out: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let op = row.row;
     if let Ok(several) = out.cast::<PyTuple>() {
         return into_several(py, op, args, several);
     }
@@ -275,6 +277,13 @@ fn into_out<'py>(
         )));
     };
     let shape = target.get().tensor();
+    if op.has(tags::FACTORY)
+        && let Some(i) = row.position(args, ParamKind::DType)
+        && matches!(args.values[i], ops::Value::None)
+    {
+        // What is made has the type of `out` from the start.
+        args.values[i] = ops::Value::DType(shape.dtype());
+    }
     match op.call_out(args, &shape) {
         Ok(_) => {}
         Err(e) if e.kind() == wengert::Kind::Shape && !shape.requires_grad() => {

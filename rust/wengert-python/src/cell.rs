@@ -41,6 +41,12 @@ impl TensorCell {
         unsafe { &*self.0.get() }
     }
 
+    /// The tensor now; nobody else has the cell.
+    #[inline]
+    pub fn get_mut(&mut self) -> &mut Tensor {
+        self.0.get_mut()
+    }
+
     /// Puts another tensor in.
     pub fn replace(&self, tensor: Tensor) {
         // SAFETY: see the type; the old value is dropped after the slot is whole again.

@@ -4,17 +4,16 @@ use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
-use crate::types::{
-    PyDType, PyDevice, PyMemoryFormat, check_device, dtype_object, extract_dtype, size,
-};
+use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
 use crate::{data, index, numpy};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
+use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
@@ -39,7 +38,7 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
@@ -58,12 +57,10 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         }
     }
     let object = Bound::new(py, PyTensor(TensorCell::new(tensor)))?;
-    remember(&object);
+    // SAFETY: the lock is held and storing a pointer runs no code.
+    let tensor = unsafe { object.get().0.peek() };
+    tensor.host().store(object.as_ptr().cast(), Ordering::Relaxed);
     Ok(object)
-}
-
-fn remember(object: &Bound<'_, PyTensor>) {
-    object.get().0.get().host().store(object.as_ptr().cast(), Ordering::Relaxed);
 }
 
 /// An operand of an infix operator; `None` if the other side should have a try.
@@ -164,14 +161,6 @@ pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>
     })
 }
 
-fn to_dtype<'py>(slf: &Bound<'py, PyTensor>, dtype: DType) -> PyResult<Bound<'py, PyTensor>> {
-    let t = slf.get().tensor();
-    if t.dtype() == dtype {
-        return Ok(slf.clone());
-    }
-    wrap(slf.py(), ops::cast::to_dtype(&t, dtype).or_raise()?)
-}
-
 fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
     let t = slf.get().tensor();
     if t.requires_grad() && what != "index" {
@@ -242,6 +231,13 @@ impl PyTensor {
         binary(slf, other, ops::div)
     }
     fn __rtruediv__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        reflected(slf, other, ops::binary::quotient_of)
+    }
+    /// Python 2's name for reflected division, which PyTorch kept.
+    fn __rdiv__<'py>(
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -594,8 +590,8 @@ impl PyTensor {
     }
     #[pyo3(signature = (*, memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
-        let _ = memory_format;
-        self.tensor().is_contiguous()
+        let format = memory_format.map_or(MemoryFormat::Contiguous, |f| f.get().0);
+        format.fits(self.tensor().layout())
     }
     fn is_floating_point(&self) -> bool {
         self.tensor().dtype().is_floating()
@@ -612,49 +608,24 @@ impl PyTensor {
         wrap(slf.py(), ops::view::matrix_transpose(&slf.get().tensor()).or_raise()?)
     }
 
+    /// The elements of this tensor where the condition holds, else those of the other.
+    fn r#where<'py>(
+        slf: &Bound<'py, Self>,
+        condition: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let condition = condition.get().tensor();
+        let Some(other) = operand(other)? else {
+            return Err(PyTypeError::new_err(
+                "where(): argument 'other' must be Tensor or a number",
+            ));
+        };
+        let chosen = guarded(|| ops::composed::where_(&condition, &slf.get().tensor(), &other))?;
+        Ok(wrap(slf.py(), chosen)?.into_any())
+    }
+
     // Types. ---------------------------------------------------------------------------------
 
-    #[pyo3(signature = (*args, **kwargs))]
-    fn to<'py>(
-        slf: &Bound<'py, Self>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyTensor>> {
-        let mut dtype = None;
-        let mut copy = false;
-        let mut consider = |name: &str, value: &Bound<'py, PyAny>| -> PyResult<()> {
-            if let Some(d) = extract_dtype(value) {
-                dtype = Some(d);
-            } else if let Ok(t) = value.cast::<PyTensor>() {
-                dtype = Some(t.get().tensor().dtype());
-            } else if let Ok(b) = value.cast::<PyBool>() {
-                copy |= name == "copy" && b.is_true();
-            } else if value.cast::<PyMemoryFormat>().is_err() {
-                check_device(value)?;
-            }
-            Ok(())
-        };
-        for value in args {
-            consider("", &value)?;
-        }
-        for (name, value) in kwargs.into_iter().flatten() {
-            let name = name.to_string();
-            if !["dtype", "device", "copy", "non_blocking", "memory_format", "other"]
-                .contains(&&*name)
-            {
-                return Err(PyTypeError::new_err(format!(
-                    "to() got an unexpected keyword argument '{name}'"
-                )));
-            }
-            consider(&name, &value)?;
-        }
-        let t = slf.get().tensor();
-        let dtype = dtype.unwrap_or(t.dtype());
-        if copy && dtype == t.dtype() {
-            return wrap(slf.py(), ops::cast::clone(&t).or_raise()?);
-        }
-        to_dtype(slf, dtype)
-    }
     #[pyo3(signature = (dtype=None))]
     fn r#type<'py>(
         slf: &Bound<'py, Self>,
@@ -666,48 +637,15 @@ impl PyTensor {
                 Ok(PyString::new(slf.py(), &format!("torch.{name}Tensor")).into_any())
             }
             Some(d) => match extract_dtype(d) {
-                Some(d) => Ok(to_dtype(slf, d)?.into_any()),
+                Some(d) => {
+                    let converted = ops::cast::to(&slf.get().tensor(), d, None, false);
+                    Ok(wrap(slf.py(), converted.or_raise()?)?.into_any())
+                }
                 None => {
                     Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
                 }
             },
         }
-    }
-    fn type_as<'py>(
-        slf: &Bound<'py, Self>,
-        other: &Bound<'py, PyTensor>,
-    ) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, other.get().tensor().dtype())
-    }
-    fn float<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Float32)
-    }
-    fn double<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Float64)
-    }
-    fn half<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Float16)
-    }
-    fn bfloat16<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::BFloat16)
-    }
-    fn long<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Int64)
-    }
-    fn int<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Int32)
-    }
-    fn short<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Int16)
-    }
-    fn char<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Int8)
-    }
-    fn byte<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::UInt8)
-    }
-    fn bool<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        to_dtype(slf, DType::Bool)
     }
     #[pyo3(signature = (device=None))]
     fn cpu<'py>(

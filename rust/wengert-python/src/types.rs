@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple, PyType};
 use wengert::DType;
+use wengert::memory_format::MemoryFormat;
 
 /// An element type; one object per type, compared by identity.
 #[pyclass(name = "dtype", module = "wengert", frozen, eq, hash)]
@@ -131,28 +132,37 @@ pub fn check_device(value: &Bound<'_, PyAny>) -> PyResult<()> {
     )))
 }
 
-macro_rules! marker_class {
-    ($Class:ident $name:literal $doc:literal) => {
-        #[doc = $doc]
-        #[pyclass(name = $name, module = "wengert", frozen, eq, hash)]
-        #[derive(PartialEq, Eq, Hash)]
-        pub struct $Class(pub &'static str);
+/// How elements are stored: always `strided`.
+#[pyclass(name = "layout", module = "wengert", frozen, eq, hash)]
+#[derive(PartialEq, Eq, Hash)]
+pub struct PyLayout;
 
-        #[pymethods]
-        impl $Class {
-            fn __repr__(&self) -> String {
-                format!("torch.{}", self.0)
-            }
+#[pymethods]
+impl PyLayout {
+    fn __repr__(&self) -> &'static str {
+        "torch.strided"
+    }
 
-            fn __reduce__(&self) -> &'static str {
-                self.0
-            }
-        }
-    };
+    fn __reduce__(&self) -> &'static str {
+        "strided"
+    }
 }
 
-marker_class!(PyLayout "layout" "How elements are stored: always `strided`.");
-marker_class!(PyMemoryFormat "memory_format" "The order of a result's axes in memory.");
+/// The order of a result's axes in memory.
+#[pyclass(name = "memory_format", module = "wengert", frozen, eq, hash)]
+#[derive(PartialEq, Eq, Hash)]
+pub struct PyMemoryFormat(pub MemoryFormat);
+
+#[pymethods]
+impl PyMemoryFormat {
+    fn __repr__(&self) -> String {
+        format!("torch.{}", self.0.name())
+    }
+
+    fn __reduce__(&self) -> &'static str {
+        self.0.name()
+    }
+}
 
 static SIZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -195,9 +205,9 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     ] {
         m.add(alias, dtype_object(py, d)?)?;
     }
-    m.add("strided", Py::new(py, PyLayout("strided"))?)?;
-    for name in ["contiguous_format", "preserve_format"] {
-        m.add(name, Py::new(py, PyMemoryFormat(name))?)?;
+    m.add("strided", Py::new(py, PyLayout)?)?;
+    for format in MemoryFormat::ALL {
+        m.add(format.name(), Py::new(py, PyMemoryFormat(format))?)?;
     }
     m.add("Size", py.import("wengert._size")?.getattr("Size")?)
 }

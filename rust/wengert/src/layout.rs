@@ -19,14 +19,14 @@ pub type Strides = SmallVec<[isize; 5]>;
 
 const INLINE: usize = 5;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Repr {
     Inline { ndim: u8, shape: [usize; INLINE], strides: [isize; INLINE] },
     Heap(Box<(Vec<usize>, Vec<isize>)>),
 }
 
 /// Shape, strides (in elements) and offset (in elements) of a tensor in its storage.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Layout {
     numel: usize,
     offset: usize,

@@ -25,6 +25,7 @@ pub mod graph;
 pub mod kernels;
 pub mod layout;
 mod lock;
+pub mod memory_format;
 pub mod ops;
 pub mod random;
 pub mod storage;

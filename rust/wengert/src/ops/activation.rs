@@ -205,6 +205,7 @@ pointwise_rows! {
 
     /// `x` above the threshold, else `value`.
     threshold(x, limit, value) -> y: "(input, threshold, value)", Same, INTERNAL => {
+        int: if x <= limit { value } else { x },
         float: if x <= limit { value } else { x },
     } "ThresholdBackward0" {
         x saves(x, limit): |g| where_(&le(x, limit)?, &number(0.0)?, g)?,
@@ -238,11 +239,12 @@ fn hardtanh_of(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
     if x.dtype() == DType::UInt8 && lo < 0.0 {
         bail!(DType, "", "cannot do hardtanh on an unsigned type with negative limits");
     }
-    if x.dtype().is_integral() {
-        let limit = |v: f64| Tensor::full(&[], v, x.dtype());
-        return hardtanh(x, &limit(lo)?, &limit(hi)?);
-    }
-    hardtanh(x, &number(lo)?, &number(hi)?)
+    hardtanh(x, &limit_of(x, lo)?, &limit_of(x, hi)?)
+}
+
+/// A float parameter as an operand beside `x`: cut to a whole number if `x` holds whole numbers.
+fn limit_of(x: &Tensor, v: f64) -> Result<Tensor> {
+    if x.dtype().is_integral() { Tensor::full(&[], v, x.dtype()) } else { number(v) }
 }
 
 /// Refuses whole numbers, which a float parameter would otherwise promote.
@@ -264,12 +266,15 @@ const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 
 macro_rules! function {
     ($name:literal, $sig:literal, $doc:literal, $call:expr) => {
+        function!($name, $sig, FUNCTION, $doc, $call)
+    };
+    ($name:literal, $sig:literal, $tags:expr, $doc:literal, $call:expr) => {
         Row {
             name: concat!("nn.functional.", $name),
             aliases: &[],
             signatures: &[$sig],
             doc: &[$doc],
-            tags: FUNCTION,
+            tags: $tags,
             call: Call::Make($call),
         }
     };
@@ -359,6 +364,7 @@ pub const FUNCTIONS: &[Row] = &[
     function!(
         "softplus",
         "(input, beta: float = 1.0, threshold: float = 20.0)",
+        FUNCTION | OUT,
         " `ln(1 + e^(βx)) / β`, a smooth maximum of `x` and 0; `x` itself where `βx > threshold`.",
         |c| {
             let x = c.tensor(0);
@@ -375,6 +381,7 @@ pub const FUNCTIONS: &[Row] = &[
     function!(
         "gelu",
         "(input, *, approximate: str = 'none')",
+        FUNCTION | OUT,
         " `x Φ(x)` (Hendrycks & Gimpel, 2016); `approximate` may be `'tanh'`.",
         |c| match c.str(1) {
             "none" => Ok(gelu(c.tensor(0))?.into()),
@@ -419,8 +426,8 @@ pub const FUNCTIONS: &[Row] = &[
         "(input, threshold: float, value: float, inplace: bool = False)",
         " `x` above the threshold, else `value`.",
         |c| {
-            check_floating("threshold", c.tensor(0))?;
-            let (limit, value) = (number(c.float(1))?, number(c.float(2))?);
+            let limit = |k| limit_of(c.tensor(0), c.float(k));
+            let (limit, value) = (limit(1)?, limit(2)?);
             Ok(maybe_inplace(c, 3, |x| threshold(x, &limit, &value))?.into())
         }
     ),

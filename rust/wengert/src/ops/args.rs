@@ -15,7 +15,8 @@
 //! | `int[]`, `int[]?` | one integer or a sequence of them |
 //! | `size` | a sequence of integers, or the integers as positional arguments |
 //! | `dtype?`, `Generator?` | the package's own objects |
-//! | `device?`, `layout?`, `memory_format?` | checked and otherwise ignored: there is one device |
+//! | `memory_format?` | the package's own objects |
+//! | `device?`, `layout?` | checked and otherwise ignored: there is one of each |
 //!
 //! A trailing `?` admits `None`. What stands after `*` must be given by name.
 //!
@@ -23,6 +24,7 @@
 //! `-> bool`, `-> Tensor[]`, `-> (Tensor, Tensor)`, `-> (Tensor values, Tensor indices)`.
 
 use crate::dtype::{DType, Scalar};
+use crate::memory_format::MemoryFormat as Format;
 use crate::random::Generator;
 use crate::tensor::Tensor;
 use parking_lot::Mutex;
@@ -42,6 +44,7 @@ pub enum Value {
     Number(Scalar),
     Ints(SmallVec<[i64; 5]>),
     DType(DType),
+    MemoryFormat(Format),
     Str(String),
     Generator(SharedGenerator),
 }
@@ -171,7 +174,7 @@ fn parse_default(text: &str, signature: &str) -> Value {
 }
 
 /// The arguments of one call, in the order of the signature that matched.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Args {
     /// Which of the row's signatures matched.
     pub overload: usize,
@@ -254,6 +257,13 @@ impl Args {
     pub fn opt_dtype(&self, i: usize) -> Option<DType> {
         match &self.values[i] {
             Value::DType(d) => Some(*d),
+            _ => None,
+        }
+    }
+
+    pub fn memory_format(&self, i: usize) -> Option<Format> {
+        match &self.values[i] {
+            Value::MemoryFormat(f) => Some(*f),
             _ => None,
         }
     }

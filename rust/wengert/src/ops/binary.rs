@@ -167,7 +167,10 @@ pointwise_rows! {
     /// A tensor of whole numbers to a negative number is an error; to a tensor of negative
     /// powers it gives the whole part of the result.
     pow(a, b) -> y: "(input: Operand, exponent: Operand)", Same, ALL_FORMS,
-        via |c, dest| power(c.tensor(0), c.tensor(1), dest) =>
+        via |c, dest| {
+            check_one_is_tensor("pow", c.tensor(0), c.tensor(1))?;
+            power(c.tensor(0), c.tensor(1), dest)
+        } =>
     {
         u8: a.wrapping_pow(b as u32),
         signed: match (a, b < 0) {
@@ -274,7 +277,8 @@ pointwise_rows! {
     }
 
     /// `input · ln(other)`, and 0 where `input` is 0.
-    xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS => {
+    xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS,
+        aka ["special.xlogy"] => {
         float: if b.is_nan() { b } else if a == 0.0 { 0.0 } else { a * math::ln(b) },
     } "XlogyBackward0" {
         a saves(a, b): |g| {
@@ -387,6 +391,26 @@ pub(crate) fn subtract(a: &Tensor, b: &Tensor, alpha: Scalar, dest: Dest) -> Res
         Scalar::Int(1) => sub::run([a, b], dest),
         alpha => sub_scaled::run([a, b, &scaled("sub", a, b, alpha)?], dest),
     }
+}
+
+/// Refuses two numbers where either operand may be one.
+fn check_one_is_tensor(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if !(a.is_wrapped_number() && b.is_wrapped_number()) {
+        return Ok(());
+    }
+    let kind = |t: &Tensor| match t.dtype() {
+        DType::Bool => "bool",
+        DType::Int64 => "int",
+        _ => "float",
+    };
+    bail!(
+        DType,
+        "",
+        "{op}() received an invalid combination of arguments - got ({}, {}), but at least one must \
+         be a Tensor",
+        kind(a),
+        kind(b)
+    )
 }
 
 /// Refuses operands of two types where PyTorch does.

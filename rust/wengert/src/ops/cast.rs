@@ -4,6 +4,7 @@ use super::tags::*;
 use super::{Call, Row};
 use crate::DType;
 use crate::graph::{Context, Gradients, Op, record};
+use crate::memory_format::MemoryFormat::{self, Contiguous, Preserve};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
 use smallvec::smallvec;
@@ -21,8 +22,9 @@ impl Op for Copy {
     }
 }
 
-fn copied(name: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let y = Tensor::uninitialised("clone", x.shape(), dtype)?;
+fn copied(name: &'static str, x: &Tensor, dtype: DType, format: MemoryFormat) -> Result<Tensor> {
+    let layout = format.layout("clone", x.layout(), dtype.size())?;
+    let y = super::create::filled("clone", layout, None, dtype)?;
     y.copy_raw(x);
     if dtype.is_floating() && record::recording(&[x]) {
         record::record(&y, &[x], &[], Box::new(Copy(name)))?;
@@ -30,18 +32,31 @@ fn copied(name: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The elements in another type; the tensor itself if it has that type.
+/// The elements in another type, row-major; the tensor itself if it has that type.
 pub fn to_dtype(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype && !x.is_wrapped_number() {
         Ok(x.clone())
     } else {
-        copied("ToCopyBackward0", x, dtype)
+        copied("ToCopyBackward0", x, dtype, Contiguous)
     }
+}
+
+/// The elements in another type and memory format (by default in the order they have); the tensor
+/// itself if nothing is to change, unless `copy` asks for new memory.
+///
+/// # Errors
+/// The format is for another number of axes.
+pub fn to(x: &Tensor, dtype: DType, format: Option<MemoryFormat>, copy: bool) -> Result<Tensor> {
+    let stays = format.is_none_or(|f| f == Preserve || f == MemoryFormat::of(x.layout()));
+    if stays && !copy && x.dtype() == dtype {
+        return Ok(x.clone());
+    }
+    copied("ToCopyBackward0", x, dtype, format.unwrap_or(Preserve))
 }
 
 /// A copy in new memory, row-major.
 pub fn clone(x: &Tensor) -> Result<Tensor> {
-    copied("CloneBackward0", x, x.dtype())
+    copied("CloneBackward0", x, x.dtype(), Contiguous)
 }
 
 /// The tensor itself if it is row-major, else a copy that is.
@@ -96,24 +111,95 @@ pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
     inplace::adopt(target, copy(target, source)?)
 }
 
+/// The methods that convert to one type.
+macro_rules! conversion {
+    ($name:literal, $dtype:ident) => {
+        Row::make(
+            $name,
+            &["(input, *, memory_format: memory_format? = None)"],
+            METHOD | VIEW,
+            &[concat!(" The elements as `", $name, "`; the tensor itself if they are already.")],
+            |c| Ok(to(c.tensor(0), DType::$dtype, c.memory_format(1), false)?.into()),
+        )
+    };
+}
+
 /// This family's rows.
 pub const ROWS: &[Row] = &[
-    Row {
-        name: "clone",
-        aliases: &[],
-        signatures: &["(input, *, memory_format: memory_format? = None)"],
-        doc: &[" A copy in memory of its own. Gradients flow through."],
-        tags: FUNCTION | METHOD,
-        call: Call::Make(|c| Ok(clone(c.tensor(0))?.into())),
-    },
-    Row {
-        name: "contiguous",
-        aliases: &[],
-        signatures: &["(input, *, memory_format: memory_format? = None)"],
-        doc: &[" The tensor itself if it is row-major, else a copy that is."],
-        tags: METHOD | VIEW,
-        call: Call::Make(|c| Ok(contiguous(c.tensor(0))?.into())),
-    },
+    conversion!("float", Float32),
+    conversion!("double", Float64),
+    conversion!("half", Float16),
+    conversion!("bfloat16", BFloat16),
+    conversion!("long", Int64),
+    conversion!("int", Int32),
+    conversion!("short", Int16),
+    conversion!("char", Int8),
+    conversion!("byte", UInt8),
+    conversion!("bool", Bool),
+    Row::make(
+        "to",
+        &[
+            "(input, dtype: dtype, non_blocking: bool = False, copy: bool = False, *, \
+             memory_format: memory_format? = None)",
+            "(input, other, non_blocking: bool = False, copy: bool = False, *, \
+             memory_format: memory_format? = None)",
+            "(input, device: device? = None, dtype: dtype? = None, non_blocking: bool = False, \
+             copy: bool = False, *, memory_format: memory_format? = None)",
+        ],
+        METHOD | VIEW,
+        &[" The elements in another type and memory format; the tensor itself if nothing changes \
+             and `copy` is false."],
+        |c| {
+            let x = c.tensor(0);
+            let (dtype, options) = match c.overload {
+                0 => (c.opt_dtype(1), 2),
+                1 => (Some(c.tensor(1).dtype()), 2),
+                _ => (c.opt_dtype(2), 3),
+            };
+            let format = c.memory_format(options + 2);
+            Ok(to(x, dtype.unwrap_or(x.dtype()), format, c.bool(options + 1))?.into())
+        },
+    ),
+    Row::make(
+        "type_as",
+        &["(input, other)"],
+        METHOD | VIEW,
+        &[" The elements in the type of another tensor."],
+        |c| Ok(to(c.tensor(0), c.tensor(1).dtype(), None, false)?.into()),
+    ),
+    Row::make(
+        "clone",
+        &["(input, *, memory_format: memory_format? = None)"],
+        FUNCTION | METHOD,
+        &[
+            " A copy in memory of its own, by default with its axes in the same order there.",
+            " Gradients flow through.",
+        ],
+        |c| {
+            let (x, format) = (c.tensor(0), c.memory_format(1).unwrap_or(Preserve));
+            Ok(copied("CloneBackward0", x, x.dtype(), format)?.into())
+        },
+    ),
+    Row::make(
+        "contiguous",
+        &["(input, *, memory_format: memory_format? = None)"],
+        METHOD | VIEW,
+        &[" The tensor itself if it is row-major (or in the given format), else a copy that is."],
+        |c| {
+            let (x, format) = (c.tensor(0), c.memory_format(1).unwrap_or(Contiguous));
+            if format.fits(x.layout()) {
+                return Ok(x.clone().into());
+            }
+            if format == Preserve {
+                bail!(
+                    Unsupported,
+                    "",
+                    "preserve memory format is unsupported by the contiguous operator"
+                );
+            }
+            Ok(copied("CloneBackward0", x, x.dtype(), format)?.into())
+        },
+    ),
     Row {
         name: "copy_",
         aliases: &[],

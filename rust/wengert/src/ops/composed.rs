@@ -19,6 +19,15 @@ fn check_condition(condition: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// `x` where the condition holds, else `y`, with broadcasting.
+///
+/// # Errors
+/// The condition is not made of truth values; shapes do not broadcast.
+pub fn where_(condition: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    check_condition(condition)?;
+    binary::where_(condition, x, y)
+}
+
 /// `clamp` with either bound absent.
 ///
 /// For floats a bound that is absent is infinite, so that there is one rule and one name of the
@@ -91,7 +100,7 @@ pub const ROWS: &[Row] = &[
     row!(
         "nn.functional.normalize",
         "(input, p: float = 2.0, dim: int = 1, eps: float = 1e-12)",
-        FUNCTION,
+        FUNCTION | OUT,
         Call::Make(|c| Ok(normalize(c.tensor(0), c.float(1), c.int(2), c.float(3))?.into())),
         " `x / max(‖x‖ₚ, eps)` with norms along an axis."
     ),

@@ -13,6 +13,7 @@ use super::{Args, Call, Dest, Output, Row};
 use crate::dtype::{Category, DType, Element, Scalar, default_float};
 use crate::graph::inplace;
 use crate::layout::{self, Dims, Layout};
+use crate::memory_format::MemoryFormat;
 use crate::random::Sample;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -148,7 +149,12 @@ fn fill(
 }
 
 /// New memory with one value everywhere; `None` leaves whatever is there.
-fn filled(op: &'static str, layout: Layout, value: Option<Scalar>, dtype: DType) -> Result<Tensor> {
+pub(crate) fn filled(
+    op: &'static str,
+    layout: Layout,
+    value: Option<Scalar>,
+    dtype: DType,
+) -> Result<Tensor> {
     layout::checked_numel(op, layout.shape(), dtype.size())?;
     let bytes = layout.numel() * dtype.size();
     let Some(value) = value else {
@@ -165,13 +171,20 @@ fn filled(op: &'static str, layout: Layout, value: Option<Scalar>, dtype: DType)
 
 /// A gapless layout of the shape of `x`, at offset 0, its axes in the same order in memory.
 pub(crate) fn layout_like(x: &Tensor, dtype: DType) -> Result<Layout> {
-    if !x.is_contiguous()
-        && let Some(strides) = super::pointwise::dense_permutation(x.layout())
-    {
-        layout::checked_numel("empty_like", x.shape(), dtype.size())?;
-        return Ok(Layout::strided(x.shape(), &strides, 0));
+    MemoryFormat::Preserve.layout("empty_like", x.layout(), dtype.size())
+}
+
+/// Uninitialised elements in a memory format.
+///
+/// # Errors
+/// A size is negative; there is nothing to preserve; the format is for another number of axes.
+pub fn empty(size: &[i64], dtype: Option<DType>, format: MemoryFormat) -> Result<Tensor> {
+    if format == MemoryFormat::Preserve {
+        bail!(Unsupported, "", "unsupported memory format Preserve (empty of size {size:?})");
     }
-    Layout::contiguous("empty_like", x.shape(), dtype.size())
+    let dtype = dtype.unwrap_or_else(default_float);
+    let plain = Layout::contiguous("empty", &sizes("empty", size)?, dtype.size())?;
+    filled("empty", format.layout("empty", &plain, dtype.size())?, None, dtype)
 }
 
 /// Zeros like another tensor.
@@ -189,10 +202,8 @@ pub fn empty_like(x: &Tensor, dtype: Option<DType>) -> Result<Tensor> {
 fn like(op: &'static str, c: &Args, i: usize, value: Option<Scalar>) -> Result<Output> {
     let x = c.tensor(0);
     let dtype = option_dtype(c, i)?.unwrap_or(x.dtype());
-    let layout = match c.opt_str(i + 4) {
-        Some("contiguous_format") => Layout::contiguous(op, x.shape(), dtype.size())?,
-        _ => layout_like(x, dtype)?,
-    };
+    let format = c.memory_format(i + 4).unwrap_or(MemoryFormat::Preserve);
+    let layout = format.layout(op, x.layout(), dtype.size())?;
     Ok(filled(op, layout, value, dtype)?.into())
 }
 
@@ -265,6 +276,26 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: Option<DType>) ->
         each!(out, from_f32, |i| start + step * i as f32);
     }
     Ok(out)
+}
+
+/// The bounds of a sequence, arguments 0 and 1: numbers, or tensors without dimensions.
+fn bounds(op: &'static str, c: &Args) -> Result<(Scalar, Scalar)> {
+    let (start, end) = (c.tensor(0), c.tensor(1));
+    if start.ndim() + end.ndim() > 0 {
+        let text = |name: &str, ndim| match ndim {
+            0 => None,
+            _ => Some(format!("{name} with {ndim} dimension(s)")),
+        };
+        let found: Vec<String> =
+            [text("start", start.ndim()), text("end", end.ndim())].into_iter().flatten().collect();
+        bail!(
+            Shape,
+            "",
+            "{op} only supports 0-dimensional start and end tensors, but got {}.",
+            found.join(" and ")
+        );
+    }
+    Ok((start.item()?, end.item()?))
 }
 
 fn steps(op: &'static str, steps: i64) -> Result<usize> {
@@ -444,7 +475,20 @@ macro_rules! of_size {
 pub const ROWS: &[Row] = &[
     of_size!("zeros", Some(ZERO), " Zeros of the given size."),
     of_size!("ones", Some(ONE), " Ones of the given size."),
-    of_size!("empty", None, " Uninitialised elements of the given size."),
+    Row {
+        name: "empty",
+        aliases: &[],
+        signatures: &[signature!("size: size, *", like)],
+        doc: &[" Uninitialised elements of the given size."],
+        tags: NEW | OUT,
+        call: Call::Into(|c, dest| {
+            let dtype = option_dtype(c, 1)?;
+            match (c.memory_format(5), dest) {
+                (Some(format), Dest::New) => empty(c.ints(0), dtype, format),
+                _ => fill("empty", c.ints(0), None, dtype, dest),
+            }
+        }),
+    },
     Row {
         name: "full",
         aliases: &[],
@@ -534,19 +578,23 @@ pub const ROWS: &[Row] = &[
     ),
     Row::make(
         "linspace",
-        &[signature!("start: Number, end: Number, steps: int, *")],
+        &[signature!("start: Operand, end: Operand, steps: int, *")],
         NEW | OUT,
         &[" `steps` numbers from `start` to `end`, both included, at equal distances."],
-        |c| Ok(linspace(c.number(0), c.number(1), c.int(2), option_dtype(c, 3)?)?.into()),
+        |c| {
+            let (start, end) = bounds("linspace", c)?;
+            Ok(linspace(start, end, c.int(2), option_dtype(c, 3)?)?.into())
+        },
     ),
     Row::make(
         "logspace",
-        &[signature!("start: Number, end: Number, steps: int, base: float = 10.0, *")],
+        &[signature!("start: Operand, end: Operand, steps: int, base: float = 10.0, *")],
         NEW | OUT,
         &[" `steps` numbers from `base**start` to `base**end` at equal ratios."],
         |c| {
             let dtype = option_dtype(c, 4)?;
-            Ok(logspace(c.number(0), c.number(1), c.int(2), c.float(3), dtype)?.into())
+            let (start, end) = bounds("logspace", c)?;
+            Ok(logspace(start, end, c.int(2), c.float(3), dtype)?.into())
         },
     ),
     Row::make(
@@ -557,6 +605,17 @@ pub const ROWS: &[Row] = &[
         |c| match c.overload {
             0 => Ok(eye(c.int(0), None, option_dtype(c, 1)?)?.into()),
             _ => Ok(eye(c.int(0), Some(c.int(1)), option_dtype(c, 2)?)?.into()),
+        },
+    ),
+    Row::make(
+        "fill",
+        &["(input, value: Operand)"],
+        FUNCTION,
+        &[" One number everywhere, in new memory; the gradient of `value` is the sum."],
+        |c| {
+            let y = super::cast::clone(c.tensor(0))?;
+            fill_(&y, c.tensor(1))?;
+            Ok(y.into())
         },
     ),
     Row::make(

@@ -5,6 +5,7 @@
 //! says which element of the index it is, where PyTorch says only that there is one.
 
 use super::places::{Outside, Places, Positions};
+use super::pointwise::store_apart;
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
 use crate::layout::{Dims, ShapeText, wrap_dim};
@@ -124,7 +125,12 @@ pub fn gather(x: &Tensor, dim: i64, index: &Tensor) -> Result<Tensor> {
         bail!(DType, "", "gather(): Expected dtype int32/int64 for index, got {}", index.dtype());
     }
     if index.numel() == 0 && index.ndim() != x.ndim() {
-        return Tensor::uninitialised("gather", index.shape(), x.dtype());
+        // Nothing is read, whatever the axes; the gradient is zero.
+        let flat = view::reshape_to(x, &[x.numel()])?;
+        let nowhere = Positions::of(index, x.numel(), false)?
+            .map_err(|outside| out_of_bounds("gather", index, &outside, d, x.numel()))?;
+        let places = Places::across(flat.shape(), index.shape(), vec![(0, nowhere)]);
+        return places.take("GatherBackward0", &flat);
     }
     let (whole, part) = (lifted(x)?, lifted(index)?);
     check_dimensions("gather", &part, "input", &whole)?;
@@ -473,13 +479,17 @@ pub fn take(x: &Tensor, index: &Tensor) -> Result<Tensor> {
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
-    Row::make(
-        "gather",
-        &["(input, dim: int, index, *, sparse_grad: bool = False)"],
-        FUNCTION | METHOD | OUT,
-        &[" The elements whose index along one axis is replaced by that in `index`."],
-        |c| Ok(gather(c.tensor(0), c.int(1), c.tensor(2))?.into()),
-    ),
+    Row {
+        name: "gather",
+        aliases: &[],
+        signatures: &["(input, dim: int, index, *, sparse_grad: bool = False)"],
+        doc: &[" The elements whose index along one axis is replaced by that in `index`."],
+        tags: FUNCTION | METHOD | OUT,
+        call: Call::Into(|c, dest| {
+            let (x, index) = (c.tensor(0), c.tensor(2));
+            store_apart("gather", dest, &[x, index], Some(x.dtype()), || gather(x, c.int(1), index))
+        }),
+    },
     Row {
         name: "scatter",
         aliases: &[],

@@ -3,8 +3,9 @@
 //! Each input is copied once, and converted on the way, into its part of the result. The gradient
 //! of an input is that part of the gradient: a view.
 
+use super::pointwise::store_apart;
 use super::tags::*;
-use super::{Args, Output, Row, view};
+use super::{Args, Call, Output, Row, view};
 use crate::dtype::{DType, ResultType};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
@@ -237,10 +238,6 @@ pub fn column_stack(tensors: &[Tensor]) -> Result<Tensor> {
     hstack(&columns?)
 }
 
-fn cat_row(c: &Args) -> Result<Output> {
-    Ok(cat(c.tensors(0), c.int(1))?.into())
-}
-
 fn vstack_row(c: &Args) -> Result<Output> {
     Ok(vstack(c.tensors(0))?.into())
 }
@@ -254,9 +251,17 @@ const CAT_DOC: &[&str] = &[
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
-    Row::make("cat", CAT, FUNCTION | OUT, CAT_DOC, cat_row),
-    Row::make("concat", CAT, FUNCTION | OUT, CAT_DOC, cat_row),
-    Row::make("concatenate", CAT, FUNCTION | OUT, CAT_DOC, cat_row),
+    Row {
+        name: "cat",
+        aliases: &["concat", "concatenate"],
+        signatures: CAT,
+        doc: CAT_DOC,
+        tags: FUNCTION | OUT,
+        call: Call::Into(|c, dest| {
+            let inputs: SmallVec<[&Tensor; 8]> = c.tensors(0).iter().collect();
+            store_apart("cat", dest, &inputs, None, || cat(c.tensors(0), c.int(1)))
+        }),
+    },
     Row::make("stack", CAT, FUNCTION | OUT, &[" Tensors of one shape along a new axis."], |c| {
         Ok(stack(c.tensors(0), c.int(1))?.into())
     }),

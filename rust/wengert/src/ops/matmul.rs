@@ -198,7 +198,7 @@ const FORMS: u32 = FUNCTION | METHOD | OUT;
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     row!(
-        "matmul",
+        "matmul" aka "linalg.matmul",
         "(input, other)",
         FORMS,
         Call::Into(|c, dest| matmul_into(c.tensor(0), c.tensor(1), dest)),

@@ -19,6 +19,7 @@ pub mod cast;
 pub mod close;
 pub mod compare;
 pub mod composed;
+pub mod copies;
 pub mod create;
 pub mod dropout;
 pub mod embedding;
@@ -261,6 +262,7 @@ const FAMILIES: &[&[Row]] = &[
     close::ROWS,
     compare::ROWS,
     composed::ROWS,
+    copies::ROWS,
     create::ROWS,
     dropout::ROWS,
     embedding::ROWS,

@@ -131,7 +131,7 @@ pub const ROWS: &[Row] = &[
             "(input, p: Number?, dim: int[]? = None, keepdim: bool = False, dtype: dtype? = None)",
         ],
         doc: &[" Vector norm of order `p` over the given axes, or of all elements."],
-        tags: FUNCTION | METHOD,
+        tags: FUNCTION | METHOD | OUT,
         call: Call::Make(|c| Ok(norm(c)?.into())),
     },
     Row {

@@ -197,6 +197,7 @@ fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Res
         Err(error) => return Some(Err(error)),
     };
     ptrs[0] = storage.data();
+    steps[0] = result.size() as isize;
     // SAFETY: inputs are runs of `len` elements of the kernel's types, because the tensors are
     // contiguous and have the shape of `layout`, or are single numbers, which live until the end of
     // this function; the output is as long and new.
@@ -331,6 +332,46 @@ pub(crate) fn overlap(name: &'static str) -> Error {
              ({name})"
         ),
     )
+}
+
+/// Writes what `make` gives to `dest`, for operations that read while they write: as in PyTorch
+/// `out` shares no memory with an input. With `exact` it also has the type of the result.
+///
+/// # Errors
+/// `out` overlaps an input, or has another shape or a type that does not fit.
+pub(crate) fn store_apart(
+    op: &'static str,
+    dest: Dest,
+    inputs: &[&Tensor],
+    exact: Option<DType>,
+    make: impl FnOnce() -> Result<Tensor>,
+) -> Result<Tensor> {
+    let Dest::Into(out) = dest else { return make() };
+    let whole =
+        |t: &Tensor| t.storage().same(out.storage()) && t.layout().span() == out.layout().span();
+    if inputs.iter().any(|t| t.same(out) || overlaps_partly(t, out) || (t.numel() > 0 && whole(t)))
+    {
+        return Err(overlap(op));
+    }
+    if let Some(dtype) = exact
+        && dtype != out.dtype()
+    {
+        let name = |t: DType| t.scalar_type_name().to_lowercase();
+        bail!(
+            DType,
+            "",
+            "Expected out tensor to have dtype {}, but got {} instead ({op})",
+            name(dtype),
+            name(out.dtype())
+        );
+    }
+    let made = make()?;
+    check_storable(made.dtype(), out.dtype())?;
+    if made.shape() != out.shape() {
+        return Err(resize_error(op, out, made.shape()));
+    }
+    out.copy_raw(&made);
+    Ok(out.clone())
 }
 
 #[cold]

@@ -9,13 +9,14 @@
 //! that fails leaves the target untouched. The written tensor keeps requiring grad if it did, with
 //! a history that gives zero ([`inplace::overwritten`]), which is PyTorch's rule.
 
-use super::create::{layout_like, option_dtype, sizes};
+use super::create::{option_dtype, sizes};
 use super::tags::*;
 use super::{Args, Dest, Output, Row, binary, view};
 use crate::dtype::{DType, default_float};
 use crate::graph::inplace::{self, Forget};
 use crate::graph::{GradMode, record};
 use crate::layout::{self, Dims, Layout, Strides};
+use crate::memory_format::MemoryFormat;
 use crate::ops::args::SharedGenerator;
 use crate::random::{Generator, with_default};
 use crate::tensor::Tensor;
@@ -94,10 +95,9 @@ pub fn random(
     Ok(out)
 }
 
-/// Random numbers in the shape of `x`, laid out like it.
-fn random_like(x: &Tensor, dtype: DType, what: Distribution, source: Source) -> Result<Tensor> {
-    let layout = layout_like(x, dtype)?;
-    let flat = Tensor::uninitialised("rand_like", &[x.numel()], dtype)?;
+/// Random numbers in a layout without gaps.
+fn random_in(layout: Layout, dtype: DType, what: Distribution, source: Source) -> Result<Tensor> {
+    let flat = Tensor::uninitialised("rand_like", &[layout.numel()], dtype)?;
     fill(&flat, what, layout.is_contiguous(), source)?;
     Ok(Tensor::from_parts(flat.storage().clone(), layout, dtype))
 }
@@ -337,10 +337,9 @@ fn of_size(
 fn of_like(c: &Args, i: usize, what: Distribution) -> Result<Output> {
     let x = c.tensor(0);
     let dtype = option_dtype(c, i + 1)?.unwrap_or(x.dtype());
-    if c.opt_str(i + 5) == Some("contiguous_format") {
-        return Ok(random("rand_like", x.shape(), dtype, what, c.generator(i))?.into());
-    }
-    Ok(random_like(x, dtype, what, c.generator(i))?.into())
+    let format = c.memory_format(i + 5).unwrap_or(MemoryFormat::Preserve);
+    let layout = format.layout("rand_like", x.layout(), dtype.size())?;
+    Ok(random_in(layout, dtype, what, c.generator(i))?.into())
 }
 
 const UNIT: Distribution = Uniform { from: 0.0, to: 1.0 };
@@ -353,14 +352,14 @@ pub const ROWS: &[Row] = &[
     Row::make(
         "rand",
         &[signature!("size: size, *, generator: Generator? = None")],
-        NEW,
+        NEW | OUT,
         &[" Uniform numbers in [0, 1)."],
         |c| of_size(c, "rand", 0, default_float(), UNIT),
     ),
     Row::make(
         "randn",
         &[signature!("size: size, *, generator: Generator? = None")],
-        NEW,
+        NEW | OUT,
         &[" Standard normal numbers."],
         |c| of_size(c, "randn", 0, default_float(), STANDARD),
     ),
@@ -370,7 +369,7 @@ pub const ROWS: &[Row] = &[
             signature!("high: int, size: int[], *, generator: Generator? = None"),
             signature!("low: int, high: int, size: int[], *, generator: Generator? = None"),
         ],
-        NEW,
+        NEW | OUT,
         &[" Integers from `low` (0) up to `high`, without it."],
         |c| {
             let (from, to, size) = match c.overload {
@@ -410,7 +409,7 @@ pub const ROWS: &[Row] = &[
     Row::make(
         "randperm",
         &[signature!("n: int, *, generator: Generator? = None")],
-        NEW,
+        NEW | OUT,
         &[" The integers below `n` in random order."],
         |c| {
             let dtype = option_dtype(c, 2)?.unwrap_or(DType::Int64);
@@ -420,9 +419,9 @@ pub const ROWS: &[Row] = &[
     Row::make(
         "normal",
         &[
+            "(mean, std, *, generator: Generator? = None)",
             "(mean, std: float = 1.0, *, generator: Generator? = None)",
             "(mean: float = 0.0, std, *, generator: Generator? = None)",
-            "(mean, std, *, generator: Generator? = None)",
             signature!("mean: float, std: float, size: int[], *, generator: Generator? = None"),
         ],
         FUNCTION | OUT | FACTORY | RANDOM,
@@ -430,9 +429,9 @@ pub const ROWS: &[Row] = &[
         |c| {
             use Parameter::{Number, Tensor};
             Ok(match c.overload {
-                0 => normal(Tensor(c.tensor(0)), Number(c.float(1)), c.generator(2))?.into(),
-                1 => normal(Number(c.float(0)), Tensor(c.tensor(1)), c.generator(2))?.into(),
-                2 => normal(Tensor(c.tensor(0)), Tensor(c.tensor(1)), c.generator(2))?.into(),
+                0 => normal(Tensor(c.tensor(0)), Tensor(c.tensor(1)), c.generator(2))?.into(),
+                1 => normal(Tensor(c.tensor(0)), Number(c.float(1)), c.generator(2))?.into(),
+                2 => normal(Number(c.float(0)), Tensor(c.tensor(1)), c.generator(2))?.into(),
                 _ => {
                     let what = Normal { mean: c.float(0), std: c.float(1) };
                     of_size(c, "normal", 2, default_float(), what)?

@@ -4,6 +4,7 @@
 
 use super::binary::{clamp, number, where_};
 use super::compare::ge;
+use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
 use crate::kernels::math;
@@ -42,11 +43,11 @@ pointwise_rows! {
     "ExpBackward0" { x saves(y): |g| g * y }
 
     /// `eˣ - 1`, accurate near 0.
-    expm1(x) -> y: "(input)", Float, ALL_FORMS => { float: math::expm1(x) }
+    expm1(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.expm1"] => { float: math::expm1(x) }
     "Expm1Backward0" { x saves(y): |g| g * (y + 1.0) }
 
     /// Power of two, `2ˣ`.
-    exp2(x) -> y: "(input)", Float, ALL_FORMS => { float: math::exp2(x) }
+    exp2(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.exp2"] => { float: math::exp2(x) }
     "Exp2Backward0" { x saves(y): |g| g * y * LN_2 }
 
     /// Natural logarithm.
@@ -62,7 +63,7 @@ pointwise_rows! {
     "Log10Backward0" { x saves(x): |g| g / (x * LN_10) }
 
     /// `ln(1 + x)`, accurate near 0.
-    log1p(x) -> y: "(input)", Float, ALL_FORMS => { float: math::log1p(x) }
+    log1p(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.log1p"] => { float: math::log1p(x) }
     "Log1PBackward0" { x saves(x): |g| g / (x + 1.0) }
 
     /// Square root.
@@ -167,7 +168,7 @@ pointwise_rows! {
     }
 
     /// Logistic function, `1 / (1 + e⁻ˣ)`.
-    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid"] => { float: math::sigmoid(x) }
+    sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid", "special.expit"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
     /// Derivative of [`sigmoid()`] from its result: `g y (1 - y)`.
@@ -189,20 +190,20 @@ pointwise_rows! {
     } "ThresholdBackwardBackward0" { g saves(y): |h| threshold_backward(h, y)? }
 
     /// Error function.
-    erf(x) -> y: "(input)", Float, ALL_FORMS => { float: math::erf(x) }
+    erf(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erf"] => { float: math::erf(x) }
     "ErfBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * FRAC_2_SQRT_PI
     }
 
     /// `1 - erf(x)`, accurate for large `x`.
-    erfc(x) -> y: "(input)", Float, ALL_FORMS => { float: math::erfc(x) }
+    erfc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erfc"] => { float: math::erfc(x) }
     "ErfcBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
     /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
     /// `[eps, 1 - eps]`.
-    logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS,
+    logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS, aka ["special.logit"],
         via |c, dest| match c.opt_number(1) {
             None => logit::run([c.tensor(0)], dest),
             Some(eps) => {
@@ -238,13 +239,7 @@ pointwise_rows! {
                 DType::BFloat16 => (half::bf16::MIN.to_f64(), half::bf16::MAX.to_f64()),
                 DType::Float32 => (f32::MIN as f64, f32::MAX as f64),
                 DType::Float64 => (f64::MIN, f64::MAX),
-                _ => return Ok(match dest {
-                    super::Dest::New => super::cast::clone(c.tensor(0))?,
-                    super::Dest::Into(out) => {
-                        out.copy_raw(c.tensor(0));
-                        out.clone()
-                    }
-                }),
+                _ => return placed("nan_to_num", super::cast::clone(c.tensor(0))?, dest),
             };
             let or = |k: usize, default: f64| number(c.opt_number(k).map_or(default, |v| v.to_f64()));
             let numbers = [or(1, 0.0)?, or(2, largest)?, or(3, smallest)?];
@@ -269,7 +264,7 @@ pointwise_rows! {
 
     /// `x` rounded to the nearest integer, halves to even; with `decimals`, to so many decimal
     /// places (left of the point if negative). The gradient is 0.
-    round(x) -> y: "(input, *, decimals: int = 0)", Same, ALL_FORMS,
+    round(x) -> y: "(input, *, decimals: int = 0)", Same, ALL_FORMS, aka ["special.round"],
         via |c, dest| match c.int(1) {
             0 => round::run([c.tensor(0)], dest),
             decimals => {

@@ -197,6 +197,39 @@ pub fn transpose(x: &Tensor, a: i64, b: i64) -> Result<Tensor> {
     permuted("TransposeBackward0", x, &order)
 }
 
+/// The axes `source` moved to the places `destination`; the others keep their order.
+///
+/// # Errors
+/// The lists differ in length, or name an axis twice.
+pub fn movedim(x: &Tensor, source: &[i64], destination: &[i64]) -> Result<Tensor> {
+    if source.len() != destination.len() {
+        bail!(
+            Shape,
+            "",
+            "movedim: Invalid source or destination dims: source ({source:?} dims) should contain \
+             the same number of dims as destination ({destination:?} dims)"
+        );
+    }
+    let mut order: SmallVec<[Option<usize>; 5]> = smallvec![None; x.ndim()];
+    let mut moved: SmallVec<[bool; 8]> = smallvec![false; x.ndim()];
+    for (&from, &to) in source.iter().zip(destination) {
+        let (from, to) = (wrap_dim(from, x.ndim())?, wrap_dim(to, x.ndim())?);
+        if x.ndim() == 0 {
+            continue;
+        }
+        if std::mem::replace(&mut moved[from], true) {
+            bail!(Shape, "", "movedim: repeated dim in `source` ({source:?})");
+        }
+        if order[to].replace(from).is_some() {
+            bail!(Shape, "", "movedim: repeated dim in `destination` ({destination:?})");
+        }
+    }
+    let mut rest = (0..x.ndim()).filter(|&d| !moved[d]);
+    let order: SmallVec<[usize; 5]> =
+        order.into_iter().filter_map(|place| place.or_else(|| rest.next())).collect();
+    permuted("PermuteBackward0", x, &order)
+}
+
 /// The transpose of a matrix; tensors of fewer dimensions as they are.
 pub fn t(x: &Tensor) -> Result<Tensor> {
     if x.ndim() > 2 {
@@ -608,10 +641,10 @@ fn detach(x: &Tensor) -> Result<Output> {
 }
 
 macro_rules! row {
-    ($name:literal, [$($sig:literal),+], $tags:expr, $doc:literal, $call:expr) => {
+    ($name:literal $(aka $alias:literal)*, [$($sig:literal),+], $tags:expr, $doc:literal, $call:expr) => {
         Row {
             name: $name,
-            aliases: &[],
+            aliases: &[$($alias),*],
             signatures: &[$($sig),+],
             doc: &[$doc],
             tags: $tags,
@@ -652,7 +685,7 @@ pub const ROWS: &[Row] = &[
         t(c.tensor(0))?.into()
     )),
     row!(
-        "transpose",
+        "transpose" aka "swapdims" aka "swapaxes",
         ["(input, dim0: int, dim1: int)"],
         VIEWS | INPLACE,
         " Two axes swapped.",
@@ -720,10 +753,13 @@ pub const ROWS: &[Row] = &[
     ),
     row!(
         "narrow",
-        ["(input, dim: int, start: int, length: int)"],
+        ["(input, dim: int, start: int, length: int)", "(input, dim: int, start, length: int)"],
         VIEWS,
         " A range of positions along an axis.",
-        |c| Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into())
+        |c| match c.overload {
+            0 => Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
+            _ => bail!(DType, "", "start must be an 0-dim integral Tensor."),
+        }
     ),
     row!(
         "unbind",
@@ -745,6 +781,20 @@ pub const ROWS: &[Row] = &[
         } else {
             Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
         }
+    ),
+    row!(
+        "split_with_sizes",
+        ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
+        VIEWS,
+        " Pieces of the given lengths along an axis.",
+        |c| Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
+    ),
+    row!(
+        "movedim" aka "moveaxis",
+        ["(input, source: int[], destination: int[])"],
+        VIEWS,
+        " Axes moved to other places; the others keep their order.",
+        |c| Ok(movedim(c.tensor(0), c.ints(1), c.ints(2))?.into())
     ),
     row!(
         "chunk",

@@ -75,6 +75,6 @@ pub const ROWS: &[Row] = &[Row {
         "",
         " `input` has shape `(…, in)`, `weight` `(out, in)`, `bias` `(out,)`.",
     ],
-    tags: FUNCTION,
+    tags: FUNCTION | OUT,
     call: Call::Make(|c| Ok(linear(c.tensor(0), c.tensor(1), c.opt_tensor(2))?.into())),
 }];

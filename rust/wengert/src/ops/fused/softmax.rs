@@ -267,10 +267,10 @@ pub(crate) fn implicit_dim(x: &Tensor, dim: Option<i64>) -> i64 {
 }
 
 macro_rules! row {
-    ($name:literal, $sig:literal, $tags:expr, $doc:literal, $call:expr) => {
+    ($name:literal $(aka $alias:literal)?, $sig:literal, $tags:expr, $doc:literal, $call:expr) => {
         Row {
             name: $name,
-            aliases: &[],
+            aliases: &[$($alias)?],
             signatures: &[$sig],
             doc: &[$doc],
             tags: $tags,
@@ -282,21 +282,21 @@ macro_rules! row {
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     row!(
-        "softmax",
+        "softmax" aka "special.softmax",
         "(input, dim: int, dtype: dtype? = None)",
         FUNCTION | METHOD | OUT,
         " `eˣ / Σ eˣ` along an axis.",
         |c| Ok(softmax(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())
     ),
     row!(
-        "log_softmax",
+        "log_softmax" aka "special.log_softmax",
         "(input, dim: int, dtype: dtype? = None)",
         FUNCTION | METHOD | OUT,
         " `x - ln Σ eˣ` along an axis.",
         |c| Ok(log_softmax(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())
     ),
     row!(
-        "logsumexp",
+        "logsumexp" aka "special.logsumexp",
         "(input, dim: int[], keepdim: bool = False)",
         FUNCTION | METHOD | OUT,
         " `ln Σ eˣ` over the given axes, without overflow.",

@@ -1,0 +1,58 @@
+//! Views in new memory: `NAME_copy` gives what the view `NAME` gives, but shares nothing.
+
+use super::tags::*;
+use super::view::*;
+use super::{Output, Row, cast};
+use crate::Result;
+
+/// What a view shows, copied.
+fn copied(view: impl Into<Output>) -> Result<Output> {
+    Ok(match view.into() {
+        Output::Tensor(t) => cast::clone(&t)?.into(),
+        Output::Tensors(all) => all.iter().map(cast::clone).collect::<Result<Vec<_>>>()?.into(),
+        other => other,
+    })
+}
+
+macro_rules! copy {
+    ($name:literal, [$($sig:literal),+], |$c:ident| $view:expr) => {
+        Row::make(
+            concat!($name, "_copy"),
+            &[$($sig),+],
+            FUNCTION | OUT,
+            &[concat!(" What the view `", $name, "` gives, in new memory.")],
+            |$c| copied($view),
+        )
+    };
+}
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    copy!("alias", ["(input)"], |c| c.tensor(0).clone()),
+    copy!("expand", ["(input, size: size, *, implicit: bool = False)"], |c| {
+        expand(c.tensor(0), c.ints(1))?
+    }),
+    copy!("narrow", ["(input, dim: int, start: int, length: int)"], |c| {
+        narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?
+    }),
+    copy!("permute", ["(input, dims: size)"], |c| permute(c.tensor(0), c.ints(1))?),
+    copy!("select", ["(input, dim: int, index: int)"], |c| {
+        select(c.tensor(0), c.int(1), c.int(2))?
+    }),
+    copy!("split", ["(input, split_size: int, dim: int = 0) -> Tensor[]"], |c| {
+        split(c.tensor(0), c.int(1), c.int(2))?
+    }),
+    copy!("split_with_sizes", ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"], |c| {
+        split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?
+    }),
+    copy!("squeeze", ["(input)", "(input, dim: int[])"], |c| {
+        squeeze(c.tensor(0), if c.overload == 0 { None } else { Some(c.ints(1)) })?
+    }),
+    copy!("t", ["(input)"], |c| t(c.tensor(0))?),
+    copy!("transpose", ["(input, dim0: int, dim1: int)"], |c| {
+        transpose(c.tensor(0), c.int(1), c.int(2))?
+    }),
+    copy!("unbind", ["(input, dim: int = 0) -> Tensor[]"], |c| unbind(c.tensor(0), c.int(1))?),
+    copy!("unsqueeze", ["(input, dim: int)"], |c| unsqueeze(c.tensor(0), c.int(1))?),
+    copy!("view", ["(input, size: size)"], |c| view(c.tensor(0), c.ints(1))?),
+];
