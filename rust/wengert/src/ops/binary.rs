@@ -501,12 +501,11 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
-    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-    let zero = Tensor::wrapped(Scalar::Int(0))?;
-    if whole && exponent.dtype().is_signed() && super::reduce::any(&lt(exponent, &zero)?)? {
-        bail!(Value, "", "Integers to negative integer powers are not allowed.");
-    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
+        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+        if whole && exponent.item()?.to_i64() < 0 {
+            bail!(Value, "", "Integers to negative integer powers are not allowed.");
+        }
         let two = exponent.item()?.to_f64() == 2.0;
         let keeps_type =
             x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;
