@@ -500,12 +500,17 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
     where_(&eq(s, &number(0.0)?)?, &number(0.0)?, &slope)
 }
 
+/// The operator `x ** exponent`. Whole numbers to negative powers are refused, also where the
+/// exponent is a tensor: PyTorch gives zeros there without a word.
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
+    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+    if whole
+        && exponent.dtype().is_signed()
+        && super::reduce::any(&lt(exponent, &Tensor::wrapped(Scalar::Int(0))?)?)?
+    {
+        bail!(Value, "", "Integers to negative integer powers are not allowed.");
+    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
-        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-        if whole && exponent.item()?.to_i64() < 0 {
-            bail!(Value, "", "Integers to negative integer powers are not allowed.");
-        }
         let two = exponent.item()?.to_f64() == 2.0;
         let keeps_type =
             x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;
