@@ -25,7 +25,7 @@ def find(dotted):
         if not hasattr(place, part):
             return getattr(torch.Tensor, dotted)
         place = getattr(place, part)
-    return place
+    return place if callable(place) else getattr(torch.Tensor, dotted)  # `torch.long` is a type
 
 
 def leaf(*values):

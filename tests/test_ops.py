@@ -72,7 +72,7 @@ def result_dtype(op, dtype):
     rule = {"same": dtype, "bool": "bool", "int64": "int64"}
     rule["float"] = dtype if dtype in FLOATS else "float32"
     rule["sum"] = dtype if dtype in FLOATS else "int64"
-    return rule[op.result]
+    return rule.get(op.result, op.result)
 
 
 def parts(value):
@@ -383,7 +383,15 @@ def test_requires_grad_propagates_and_no_grad_records_nothing(op):
 
 
 @rows_and_dtypes(
-    [op for op in OPS if not op.order and op.ref and "m" in op.forms and op.name != "floor_divide"],
+    [
+        op
+        for op in OPS
+        if not op.order
+        and op.ref
+        and "m" in op.forms
+        and op.name != "floor_divide"
+        and op.result not in FLOATS  # a cast is recorded
+    ],
     ("float32",),
 )
 def test_what_is_not_differentiable_is_not_recorded(op, dtype):

@@ -2,9 +2,11 @@
 from wengert._core import Tensor, _bool, _DType, _Ints, _Number
 
 __all__ = [
+    "matmul",
     "vector_norm",
 ]
 
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def vector_norm(
     input: Tensor,
     ord: _Number = 2,

@@ -314,16 +314,16 @@ for name in ("max", "min"):
     add(name, M)
     add(name, T([1.0, nan, 5.0]))
     for dim in (0, 1, -1, 2):
-        add(name, M, dim=dim, overload=1)
-        add(name, WITH_NAN, dim=dim, overload=1, keepdim=True)
-    add(name, M, M.flip(0), overload=2)
+        add(name, M, dim=dim, overload=2)
+        add(name, WITH_NAN, dim=dim, overload=2, keepdim=True)
+    add(name, M, M.flip(0), overload=1)
     add(name, torch.zeros(0))
-    add(name, EMPTY, dim=0, overload=1)
-    add(name, EMPTY, dim=1, overload=1)
-    add(name, T(3.0), dim=0, overload=1)
+    add(name, EMPTY, dim=0, overload=2)
+    add(name, EMPTY, dim=1, overload=2)
+    add(name, T(3.0), dim=0, overload=2)
     for dtype in DTYPES:
         add(name, T([3, 0, 3], dtype=dtype))
-        add(name, T([3, 0, 3], dtype=dtype), dim=0, overload=1)
+        add(name, T([3, 0, 3], dtype=dtype), dim=0, overload=2)
 for name in ("argmax", "argmin"):
     for kwargs in ({}, {"dim": 0}, {"dim": -1, "keepdim": True}, {"keepdim": True}, {"dim": 2}):
         add(name, M, **kwargs)

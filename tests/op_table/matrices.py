@@ -14,6 +14,7 @@ ROWS = [
         ((3,), (3, 2)), ((2, 3), (3, 4)), ((2, 0), (0, 3)), ((0, 2), (2, 3)), ((2, 3, 4), (4, 5)),
         ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (3, 4, 2)), ((3,), (2, 3, 4)), ((2, 3, 4), (4,)),
         ((17, 19), (19, 23))]], "fmo", NUMBERS, tol=8, scale=8,
+        aliases=("linalg.matmul",),
         errors=[(S(ones(2, 3), ones(4, 5)), RuntimeError, "3.*4"),
         (S(ones(2, 3), ones(3, 2).astype("float64")), RuntimeError,
         "(?i)(float|float32).*(double|float64)"),

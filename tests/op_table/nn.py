@@ -73,10 +73,10 @@ def loss(name, ref, *more, errors=(), target=(None, None), **columns):
 ROWS = [
     Op("softmax", lambda a, dim: np.exp(np_log_softmax(a, dim)), logits, "fm", FLOATS,
         errors=[BAD_DIM, (S(longs(1), dim=0), RuntimeError, "(?i)long|int64")],
-        aliases=("nn.functional.softmax",), limits=FLOAT_ONLY),
+        aliases=("nn.functional.softmax", "special.softmax"), limits=FLOAT_ONLY),
     Op("log_softmax", np_log_softmax, logits, "fm", FLOATS,
         errors=[BAD_DIM, (S(longs(1), dim=0), RuntimeError, "(?i)long|int64")],
-        aliases=("nn.functional.log_softmax",), limits=FLOAT_ONLY),
+        aliases=("nn.functional.log_softmax", "special.log_softmax"), limits=FLOAT_ONLY),
     Op("nn.functional.linear", lambda x, w, b=None: x @ w.T + (0 if b is None else b),
         lambda g: [S(g(2, 3), g(4, 3), g(4)), S(g(3), g(4, 3)), S(g(2, 5, 3), g(4, 3), g(4)),
         S(g(0, 3), g(4, 3), g(4)), S(g(17, 19), g(23, 19), g(23))], "f", FLOATS, tol=8, scale=8,

@@ -87,7 +87,7 @@ ROWS = [
         limits="not sampled where all elements are equal: the square root has no derivative there"),
     reduction("logsumexp", np_logsumexp, lambda g: [S(g(2, 3), dim=0),
         S(g(2, 3, 4), dim=(0, 2), keepdim=True), S(g(0, 3), dim=1), S(g(37), dim=0)],
-        dtypes=FLOATS),
+        aliases=("special.logsumexp",), dtypes=FLOATS),
     Op("cumsum", lambda a, dim: np.cumsum(wide(a), axis=dim),
         scanned, "fmio", ALL, "sum",
         errors=[BAD_DIM], tol=4),

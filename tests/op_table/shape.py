@@ -1,5 +1,7 @@
 """The same elements in another shape, order or company."""
 
+from dataclasses import replace
+
 import numpy as np
 from op_reference import (
     np_cuts,
@@ -37,7 +39,11 @@ ROWS = [
         errors=[(S(ones(1, 1, 1)), RuntimeError, "3")]),
     rearrange("transpose", lambda a, i, j: np.swapaxes(a, i, j) if a.ndim else a,
         lambda g: [S(g(2, 3), 0, 1), S(g(2, 3, 4), -1, 0), S(g(2, 3), 1, 1), S(g(), 0, -1)],
-        errors=[(S(ones(2, 3), 0, 2), IndexError, "2")]),
+        aliases=("swapdims", "swapaxes"), errors=[(S(ones(2, 3), 0, 2), IndexError, "2")]),
+    rearrange("movedim", np.moveaxis, lambda g: [S(g(2, 3, 4), 0, -1), S(g(2, 3, 4), (0, 1),
+        (2, 0)), S(g(2, 3), 1, 1), S(g(), (), ())], aliases=("moveaxis",),
+        errors=[(S(ones(2, 3), 0, 2), IndexError, "2"),
+        (S(ones(2, 3), (0, 0), (0, 1)), RuntimeError, "(?i)repeated|unique|source")]),
     rearrange("permute", np.transpose,
         lambda g: [S(g(2, 3, 4), (2, 0, 1)), S(g(2, 3), (-1, 0)), S(g(), ())],
         errors=[(S(ones(2, 3), (0, 0)), RuntimeError, "dim|0"),
@@ -76,6 +82,12 @@ ROWS = [
     rearrange("split", np_cuts, lambda g: [S(g(5), 2), S(g(2, 3), 1, 1), S(g(5, 2), [2, 3], dim=0)],
         errors=[(S(ones(5), [2, 2]), RuntimeError, "5|2"),
         (S(ones(5), -1), RuntimeError, "-1|negative")]),
+    rearrange("split_with_sizes", np_cuts, lambda g: [S(g(5), [2, 3]), S(g(2, 3), [1, 0, 2], 1)],
+        errors=[(S(ones(5), [2, 2]), RuntimeError, "5|2")]),
+    rearrange("alias_copy", np.copy, each_shape, forms="fo", view=False),
+    rearrange("expand_copy", np_expand, lambda g: [S(g(3), (2, 3)), S(g(2, 1), (2, 4)), S(g(2, 1),
+        (-1, 3)), S(g(), (3,))], forms="fo", view=False,
+        errors=[(S(ones(3), (4,)), RuntimeError, "3.*4|4.*3")]),
     rearrange("clone", np.copy, each_shape, view=False),
     rearrange("contiguous", np.copy, each_shape, forms="m"),
     rearrange("detach", np.copy, each_shape, order=0),
@@ -117,3 +129,25 @@ ROWS = [
         S([g(2, 3), g(2, 1)])], "fo", ALL, errors=[NOTHING,
         (S([ones(2), ones(3)]), RuntimeError, "2.*3")]),
 ]  # fmt: skip
+
+LISTS = ("split", "split_with_sizes", "unbind")
+COPIES = (
+    *("narrow", "permute", "select", "squeeze", "t", "transpose", "unsqueeze", "view"),
+    *LISTS,
+)
+
+
+def copied(row):
+    """The function that copies what the function of a view shows."""
+    forms = "f" if row.name in LISTS else "fo"
+    return replace(row, name=f"{row.name}_copy", view=False, forms=forms, aliases=())
+
+
+BY_NAME = {row.name: row for row in ROWS}
+BY_NAME["view"] = replace(BY_NAME["reshape"], name="view", strided=False)
+BY_NAME["split"] = replace(
+    BY_NAME["split"],
+    samples=lambda g: [S(g(5), 2), S(g(2, 3), 1, 1), S(g(5, 2), 3, dim=0)],
+    errors=[(S(ones(5), -1), RuntimeError, "-1|negative")],
+)
+ROWS += [copied(BY_NAME[name]) for name in COPIES]

@@ -1,4 +1,4 @@
-"""Methods that only exist as writes: their names end in an underscore."""
+"""Operations that overwrite: but for `fill`, methods whose names end in an underscore."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def drawn(name, *wrong, dtypes=FLOATS, errors=()):
 
 
 ROWS = [
-    Op("fill_", np.full_like, lambda g: [S(g(*s), 1) for s in SHAPES], "m", ALL),
+    Op("fill", np.full_like, lambda g: [S(g(*s), 1) for s in SHAPES], "fi", ALL),
     Op("zero_", np.zeros_like, each_shape, "m", ALL),
     Op("copy_", lambda a, b: np.broadcast_to(b, a.shape),
         lambda g: [S(g(2, 3), g(2, 3)), S(g(2, 3), g(3)), S(g(3), g()), S(g(0), g(1))], "m", ALL,

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_rank_is_checked() {
         let matrix = Layout::contiguous("test", &[2, 3], 4).unwrap();
-        let error = ChannelsLast.layout("test", &matrix, 4).unwrap_err().to_string();
+        let error = ChannelsLast.layout("test", &matrix, 4).err().unwrap().to_string();
         assert!(error.contains("required rank 4 tensor to use channels_last format"), "{error}");
     }
 }

@@ -366,6 +366,7 @@ fn check_differences(name: &str, value: impl Fn(&[Tensor]) -> Tensor, inputs: &[
 fn first_and_second_derivatives_are_differences() {
     use ops::index::Scattered::Elements;
     use ops::{Dest, index as along, join, select, triangle};
+    use wengert::ops::places::Combine;
     let rows = index(&[1, 0, 1], &[3]);
     let places = index(&[0, 1, 1, 0, 2, 2], &[3, 2]);
     let mask = ops::compare::gt(&counted(&[3, 2]), &counted(&[2])).unwrap();
@@ -389,7 +390,7 @@ fn first_and_second_derivatives_are_differences() {
             "scatter",
             Box::new(|x| {
                 let i = index(&[0, 2, 1, 0], &[2, 2]);
-                along::scatter(&x[0], 0, &i, Elements(&x[1]), false, Dest::New)
+                along::scatter(&x[0], 0, &i, Elements(&x[1]), Combine::Put, Dest::New)
             }),
             vec![counted(&[3, 2]), counted(&[2, 2])],
         ),
@@ -397,7 +398,7 @@ fn first_and_second_derivatives_are_differences() {
             "scatter_add",
             Box::new({
                 let i = places.clone();
-                move |x| along::scatter(&x[0], 0, &i, Elements(&x[1]), true, Dest::New)
+                move |x| along::scatter(&x[0], 0, &i, Elements(&x[1]), Combine::Add, Dest::New)
             }),
             vec![counted(&[3, 2]), counted(&[3, 2])],
         ),

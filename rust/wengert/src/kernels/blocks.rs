@@ -6,10 +6,10 @@
 //! matrix moves a block the length of a row, gathering single elements moves blocks of one.
 //!
 //! * [`take`] reads scattered places. Its blocks are independent, and run in parallel.
-//! * [`put`] and [`add`] write to them. Two blocks may be in one place: they run in order, so that
+//! * [`put`], [`add`] and [`multiply`] write to them. Two blocks may be in one place: they run in order, so that
 //!   the last one wins, or sums are rounded in the order of the list, on any number of threads.
 //!
-//! Elements are moved as bits of their size; only [`add`] knows types.
+//! Elements are moved as bits of their size; only arithmetic knows types.
 
 #![allow(unsafe_code)]
 
@@ -144,41 +144,66 @@ pub unsafe fn put(dtype: DType, packed: *const u8, scattered: *mut u8, blocks: &
     });
 }
 
+/// Arithmetic of elements as [`add`] and [`multiply`] have it.
+trait Arithmetic: Copy {
+    fn sum(self, other: Self) -> Self;
+    fn product(self, other: Self) -> Self;
+}
+
+macro_rules! arithmetic {
+    ($($t:ty: |$a:ident, $b:ident| $sum:expr, $product:expr;)*) => { $(
+        impl Arithmetic for $t {
+            #[inline(always)]
+            fn sum(self, $b: Self) -> Self {
+                let $a = self;
+                $sum
+            }
+            #[inline(always)]
+            fn product(self, $b: Self) -> Self {
+                let $a = self;
+                $product
+            }
+        }
+    )* };
+}
+
+arithmetic! {
+    bool: |a, b| a | b, a & b;
+    u8: |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    i8: |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    i16: |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    i32: |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    i64: |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    half::f16: |a, b| half::f16::from_f32(a.to_f32() + b.to_f32()),
+        half::f16::from_f32(a.to_f32() * b.to_f32());
+    half::bf16: |a, b| half::bf16::from_f32(a.to_f32() + b.to_f32()),
+        half::bf16::from_f32(a.to_f32() * b.to_f32());
+    f32: |a, b| a + b, a * b;
+    f64: |a, b| a + b, a * b;
+}
+
 /// Adds a packed buffer to scattered blocks, in order. Truth values are combined with "or", and
 /// whole numbers wrap.
 ///
 /// # Safety
 /// As for [`put`]; elements are those of `dtype` and initialised on both sides.
 pub unsafe fn add(dtype: DType, packed: *const u8, scattered: *mut u8, blocks: &Blocks) {
-    trait Sum: Copy {
-        fn sum(self, other: Self) -> Self;
-    }
-    macro_rules! sums {
-        ($($t:ty: |$a:ident, $b:ident| $sum:expr;)*) => { $(
-            impl Sum for $t {
-                #[inline(always)]
-                fn sum(self, $b: Self) -> Self {
-                    let $a = self;
-                    $sum
-                }
-            }
-        )* };
-    }
-    sums! {
-        bool: |a, b| a | b;
-        u8: |a, b| a.wrapping_add(b);
-        i8: |a, b| a.wrapping_add(b);
-        i16: |a, b| a.wrapping_add(b);
-        i32: |a, b| a.wrapping_add(b);
-        i64: |a, b| a.wrapping_add(b);
-        half::f16: |a, b| half::f16::from_f32(a.to_f32() + b.to_f32());
-        half::bf16: |a, b| half::bf16::from_f32(a.to_f32() + b.to_f32());
-        f32: |a, b| a + b;
-        f64: |a, b| a + b;
-    }
     dispatch!(dtype, T => {
         let ends = Ends::<T> { packed: packed.cast_mut().cast(), scattered: scattered.cast() };
         // SAFETY: the caller's promise.
         unsafe { ends.write(blocks, T::sum) };
+    });
+}
+
+/// Multiplies scattered blocks with a packed buffer, in order. Truth values are combined with
+/// "and", and whole numbers wrap.
+///
+/// # Safety
+/// As for [`add`].
+pub unsafe fn multiply(dtype: DType, packed: *const u8, scattered: *mut u8, blocks: &Blocks) {
+    dispatch!(dtype, T => {
+        let ends = Ends::<T> { packed: packed.cast_mut().cast(), scattered: scattered.cast() };
+        // SAFETY: the caller's promise.
+        unsafe { ends.write(blocks, T::product) };
     });
 }

@@ -278,7 +278,11 @@ pointwise_rows! {
 
     /// `input · ln(other)`, and 0 where `input` is 0.
     xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS,
-        aka ["special.xlogy"] => {
+        aka ["special.xlogy"],
+        via |c, dest| {
+            check_one_is_tensor("xlogy", c.tensor(0), c.tensor(1))?;
+            xlogy::run([c.tensor(0), c.tensor(1)], dest)
+        } => {
         float: if b.is_nan() { b } else if a == 0.0 { 0.0 } else { a * math::ln(b) },
     } "XlogyBackward0" {
         a saves(a, b): |g| {
@@ -497,12 +501,11 @@ fn pow_backward(g: &Tensor, x: &Tensor, s: &Tensor) -> Result<Tensor> {
 }
 
 fn power(x: &Tensor, exponent: &Tensor, dest: Dest) -> Result<Tensor> {
-    let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
-    let zero = Tensor::wrapped(Scalar::Int(0))?;
-    if whole && exponent.dtype().is_signed() && super::reduce::any(&lt(exponent, &zero)?)? {
-        bail!(Value, "", "Integers to negative integer powers are not allowed.");
-    }
     if exponent.is_wrapped_number() && !x.is_wrapped_number() {
+        let whole = x.dtype().is_integral() && exponent.dtype().is_integral();
+        if whole && exponent.item()?.to_i64() < 0 {
+            bail!(Value, "", "Integers to negative integer powers are not allowed.");
+        }
         let two = exponent.item()?.to_f64() == 2.0;
         let keeps_type =
             x.dtype().is_floating() || exponent.dtype().is_integral() && x.dtype() != DType::Bool;

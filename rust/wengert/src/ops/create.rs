@@ -351,7 +351,8 @@ pub fn linspace(start: Scalar, end: Scalar, count: i64, dtype: Option<DType>) ->
     Ok(out)
 }
 
-/// `base` to the powers of [`linspace`], computed in float64.
+/// `base` to the powers of [`linspace`], computed in float64; bounds lose their fraction if the
+/// type is whole.
 ///
 /// # Errors
 /// As those of [`linspace`].
@@ -367,7 +368,8 @@ pub fn logspace(
     if dtype == DType::Bool {
         bail!(Unsupported, "", "\"logspace_cpu\" not implemented for 'Bool'");
     }
-    let (a, b) = (start.to_f64(), end.to_f64());
+    let bound = |x: Scalar| if dtype.is_integral() { x.to_i64() as f64 } else { x.to_f64() };
+    let (a, b) = (bound(start), bound(end));
     let out = Tensor::uninitialised("logspace", &[count], dtype)?;
     let (half, last) = (count / 2, count.saturating_sub(1));
     let step = if last == 0 { 0.0 } else { (b - a) / last as f64 };

@@ -4,6 +4,7 @@
 //! axis gives it to the element it also reports the position of, as in PyTorch.
 
 use super::index::{Scattered, scatter};
+use super::places::Combine;
 use super::reduce::{Mask, axes, count, result, run, with_axes};
 use super::tags::*;
 use super::{Call, Dest, NamedFields, Output, Row, binary, compare, unary};
@@ -119,7 +120,8 @@ impl Op for Selected {
         let chosen = with_axes(ctx.saved(0), &self.shape, &self.mask, self.keepdim)?;
         let zeros = Tensor::zeros(&self.shape, g.dtype())?;
         let dim = self.dim as i64;
-        let whole = scatter(&zeros, dim, &chosen, Scattered::Elements(&g), true, Dest::New)?;
+        let whole =
+            scatter(&zeros, dim, &chosen, Scattered::Elements(&g), Combine::Add, Dest::New)?;
         Ok(smallvec![Some(whole)])
     }
 }

@@ -4,7 +4,7 @@
 //! maps there; the derivatives come with the maps. A position out of range is an index error that
 //! says which element of the index it is, where PyTorch says only that there is one.
 
-use super::places::{Outside, Places, Positions};
+use super::places::{Combine, Outside, Places, Positions};
 use super::pointwise::store_apart;
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
@@ -170,7 +170,7 @@ pub enum Scattered<'a> {
     Number(Scalar),
 }
 
-/// `x` with elements written (or added, with `add`) where [`gather`] would read:
+/// `x` with elements written (or added, or multiplied) where [`gather`] would read:
 /// `x[i][index[i][j]] = src[i][j]` for the second of two axes.
 ///
 /// Of values for one place, the last in row-major order stays.
@@ -182,10 +182,15 @@ pub fn scatter(
     dim: i64,
     index: &Tensor,
     src: Scattered,
-    add: bool,
+    how: Combine,
     dest: Dest,
 ) -> Result<Tensor> {
-    let op = if add { "scatter_add" } else { "scatter" };
+    let op = if how == Combine::Add { "scatter_add" } else { "scatter" };
+    if let (Scattered::Number(value), Combine::Add | Combine::Multiply) = (src, how) {
+        create::check_value(value, x.dtype())?;
+        let all = Tensor::full(index.shape(), value, x.dtype())?;
+        return scatter(x, dim, index, Scattered::Elements(&all), how, dest);
+    }
     let d = wrap_dim(dim, x.ndim())?;
     if !is_index(index) && index.numel() > 0 {
         bail!(DType, "", "scatter(): Expected dtype int32/int64 for index, got {}", index.dtype());
@@ -255,11 +260,12 @@ pub fn scatter(
                 }
             }
             let places = along(op, &whole, d, &part)?;
-            let make = || match add {
-                true => places.add("ScatterAddBackward0", &whole, &src),
-                false => places.put("ScatterBackward0", &whole, &src),
+            let make = || match how {
+                Combine::Put => places.put("ScatterBackward0", &whole, &src),
+                Combine::Add => places.add("ScatterAddBackward0", &whole, &src),
+                Combine::Multiply => places.multiply(&whole, &src),
             };
-            write_to(op, dest, x, || restored(make()?), |out| places.write(out, &src, add))
+            write_to(op, dest, x, || restored(make()?), |out| places.combine(out, &src, how))
         }
     }
 }
@@ -493,15 +499,33 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "scatter",
         aliases: &[],
-        signatures: &["(input, dim: int, index, src)", "(input, dim: int, index, value: Number)"],
-        doc: &[" Writes elements of `src`, or one value, to where `gather` would read them."],
+        signatures: &[
+            "(input, dim: int, index, src)",
+            "(input, dim: int, index, value: Number)",
+            "(input, dim: int, index, src, *, reduce: str)",
+            "(input, dim: int, index, value: Number, *, reduce: str)",
+        ],
+        doc: &[
+            " Writes elements of `src`, or one value, to where `gather` would read them; with",
+            " `reduce` `'add'` or `'multiply'` they are combined with what is there.",
+        ],
         tags: ALL_FORMS,
         call: Call::Into(|c, dest| {
             let src = match c.overload {
-                0 => Scattered::Elements(c.tensor(3)),
+                0 | 2 => Scattered::Elements(c.tensor(3)),
                 _ => Scattered::Number(c.number(3)),
             };
-            scatter(c.tensor(0), c.int(1), c.tensor(2), src, false, dest)
+            let how = match c.values.get(4).map(|_| c.str(4)) {
+                None => Combine::Put,
+                Some("add") => Combine::Add,
+                Some("multiply") => Combine::Multiply,
+                Some(other) => bail!(
+                    Value,
+                    "",
+                    "reduce argument must be either add or multiply. (scatter: {other})"
+                ),
+            };
+            scatter(c.tensor(0), c.int(1), c.tensor(2), src, how, dest)
         }),
     },
     Row {
@@ -512,7 +536,7 @@ pub const ROWS: &[Row] = &[
         tags: ALL_FORMS,
         call: Call::Into(|c, dest| {
             let src = Scattered::Elements(c.tensor(3));
-            scatter(c.tensor(0), c.int(1), c.tensor(2), src, true, dest)
+            scatter(c.tensor(0), c.int(1), c.tensor(2), src, Combine::Add, dest)
         }),
     },
     Row::make(

@@ -18,7 +18,7 @@ use crate::graph::{Context, Gradients, Op, record};
 use crate::kernels::blocks::{self, Blocks};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
-use crate::{Result, Scalar};
+use crate::{Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
@@ -54,6 +54,17 @@ impl Positions {
         let all = values.iter().map(|&v| if v < 0 { v + size } else { v } as usize).collect();
         Ok(Ok(Positions { all, bound }))
     }
+}
+
+/// What becomes of an element that another one meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// The other takes its place.
+    Put,
+    /// The sum of the two.
+    Add,
+    /// The product of the two, which has no derivative here.
+    Multiply,
 }
 
 /// Elements of a tensor of one shape.
@@ -206,6 +217,19 @@ impl Places {
         self.recorded(name, Map::Put, y, &[x, v])
     }
 
+    /// `x` multiplied with `v`, of the same type, at these places.
+    ///
+    /// # Errors
+    /// One of the two is recorded: there is no derivative, in PyTorch neither.
+    pub fn multiply(&self, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        if record::recording(&[x, v]) {
+            bail!(Unsupported, "", "derivative for aten::scatter is not implemented (multiply)");
+        }
+        let y = copy(x)?;
+        self.combine(&y, v, Combine::Multiply)?;
+        Ok(y)
+    }
+
     /// `x` with one number written at these places.
     pub fn put_number(&self, name: &'static str, x: &Tensor, value: Scalar) -> Result<Tensor> {
         let y = copy(x)?;
@@ -213,14 +237,24 @@ impl Places {
         self.recorded(name, Map::PutNumber, y, &[x])
     }
 
-    /// Writes or adds `v`, in the shape of the part and of the type of `y`, without recording.
+    /// Writes or adds `v`, see [`Places::combine`].
     pub(crate) fn write(&self, y: &Tensor, v: &Tensor, add: bool) -> Result<()> {
+        self.combine(y, v, if add { Combine::Add } else { Combine::Put })
+    }
+
+    /// Combines `y` at these places with `v`, in the shape of the part and of the type of `y`,
+    /// without recording.
+    pub(crate) fn combine(&self, y: &Tensor, v: &Tensor, how: Combine) -> Result<()> {
         assert!(y.shape() == &self.0.whole[..] && v.shape() == self.shape());
         assert_eq!(y.dtype(), v.dtype());
         let v =
             if v.is_contiguous() && !v.storage().same(y.storage()) { v.clone() } else { copy(v)? };
         let blocks = self.blocks(y.layout().strides());
-        let write = if add { blocks::add } else { blocks::put };
+        let write = match how {
+            Combine::Put => blocks::put,
+            Combine::Add => blocks::add,
+            Combine::Multiply => blocks::multiply,
+        };
         #[allow(unsafe_code)]
         // SAFETY: positions lie inside their axes and `y` has the shape they were checked for, so
         // that every offset is one its layout reaches; `v` is row-major, as large as the part, and

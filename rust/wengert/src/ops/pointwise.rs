@@ -301,25 +301,29 @@ fn run_kernel(kernel: &Kernel, compute: DType, shape: &[usize], out: &Tensor, in
     unsafe { engine::map(kernel, compute, shape, &operands) };
 }
 
+/// Whether two tensors may share memory: their spans of addresses meet. Storages do not tell, as
+/// two of them may be parts of one NumPy array.
+fn overlaps(a: &Tensor, b: &Tensor) -> bool {
+    let bytes = |t: &Tensor| {
+        let ((low, high), size) = (t.layout().span(), t.dtype().size());
+        let start = t.storage().data() as usize;
+        (start + low as usize * size, start + high as usize * size)
+    };
+    let ((a0, a1), (b0, b1)) = (bytes(a), bytes(b));
+    a0 < b1 && b0 < a1
+}
+
+/// Whether two tensors are the same elements in the same order.
+fn is_same_place(a: &Tensor, b: &Tensor) -> bool {
+    a.data_ptr() == b.data_ptr()
+        && a.dtype() == b.dtype()
+        && a.shape() == b.shape()
+        && a.layout().strides() == b.layout().strides()
+}
+
 /// Whether two tensors share memory in any other way than element for element.
 pub(crate) fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
-    if !input.storage().same(out.storage()) {
-        return false;
-    }
-    let (a, b) = (input.layout(), out.layout());
-    let identical = input.dtype() == out.dtype()
-        && a.offset() == b.offset()
-        && a.shape() == b.shape()
-        && a.strides() == b.strides();
-    if identical {
-        return false;
-    }
-    let bytes = |t: &Tensor| {
-        let (low, high) = t.layout().span();
-        (low * t.dtype().size() as isize, high * t.dtype().size() as isize)
-    };
-    let ((a0, a1), (b0, b1)) = (bytes(input), bytes(out));
-    a0 < b1 && b0 < a1
+    overlaps(input, out) && !is_same_place(input, out)
 }
 
 #[cold]
@@ -347,10 +351,7 @@ pub(crate) fn store_apart(
     make: impl FnOnce() -> Result<Tensor>,
 ) -> Result<Tensor> {
     let Dest::Into(out) = dest else { return make() };
-    let whole =
-        |t: &Tensor| t.storage().same(out.storage()) && t.layout().span() == out.layout().span();
-    if inputs.iter().any(|t| t.same(out) || overlaps_partly(t, out) || (t.numel() > 0 && whole(t)))
-    {
+    if inputs.iter().any(|t| t.same(out) || overlaps(t, out)) {
         return Err(overlap(op));
     }
     if let Some(dtype) = exact

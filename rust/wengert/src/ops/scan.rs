@@ -1,6 +1,7 @@
 //! Running sums and products along an axis, and reversal.
 
 use super::index::{Scattered, scatter};
+use super::places::Combine;
 use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
@@ -209,7 +210,14 @@ fn running_extremum(
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             let (zeros, dim) = (Tensor::zeros(&self.1, g.dtype())?, self.2 as i64);
             let source = Scattered::Elements(g);
-            Ok(smallvec![Some(scatter(&zeros, dim, ctx.saved(0), source, true, Dest::New)?)])
+            Ok(smallvec![Some(scatter(
+                &zeros,
+                dim,
+                ctx.saved(0),
+                source,
+                Combine::Add,
+                Dest::New
+            )?)])
         }
     }
     let dim = wrap_dim(dim, x.ndim())?;
@@ -315,7 +323,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cummax",
         aliases: &[],
-        signatures: &["(input, dim: int)"],
+        signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Largest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| Ok(Output::Named(&CUMMAX, cummax(c.tensor(0), c.int(1))?.into()))),
@@ -323,7 +331,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "cummin",
         aliases: &[],
-        signatures: &["(input, dim: int)"],
+        signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Smallest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
         call: Call::Make(|c| Ok(Output::Named(&CUMMIN, cummin(c.tensor(0), c.int(1))?.into()))),

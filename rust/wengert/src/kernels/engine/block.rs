@@ -170,8 +170,9 @@ unsafe fn move_elements<T: Copy>(to: Block, from: Block, rows: usize, columns: u
         }
         return;
     }
-    // The inner loop goes along the source's shorter step, unless it would hardly be a loop.
-    let shorter = from.row.unsigned_abs() < from.column.unsigned_abs();
+    // The inner loop goes along the source's shorter step, unless it would hardly be a loop. A row
+    // that all rows share is read along, not down.
+    let shorter = from.row != 0 && from.row.unsigned_abs() < from.column.unsigned_abs();
     let (to, from, rows, columns) = if rows > 8 && (shorter || columns < 8) {
         (turn(to), turn(from), columns, rows)
     } else {
