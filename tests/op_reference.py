@@ -30,6 +30,20 @@ def moment(f):
     )
 
 
+def np_running(better):
+    """`cummax` and `cummin`: the best element so far and its last position."""
+
+    def f(a, dim):
+        values, places = a.copy(), np.zeros(a.shape, "int64")
+        v, p = np.moveaxis(values, dim, 0), np.moveaxis(places, dim, 0)
+        for i in range(1, len(v)):
+            new = better(v[i], v[i - 1])
+            v[i], p[i] = np.where(new, v[i], v[i - 1]), np.where(new, i, p[i - 1])
+        return values, places
+
+    return f
+
+
 def np_logsumexp(a, dim, keepdim=False):
     return np.logaddexp.reduce(a, axis=dim, keepdims=keepdim)
 
@@ -125,3 +139,151 @@ def np_narrow(a, dim, start, length):
 
 def np_softplus(a, beta=1, threshold=20):
     return np.where(a * beta > threshold, a, np.logaddexp(0, a * beta) / beta)
+
+
+def np_addcmul(a, b, c, value=1):
+    return a + value * b * c
+
+
+def np_addcdiv(a, b, c, value=1):
+    return a + value * b / c
+
+
+def np_logit(a, eps=None):
+    p = a if eps is None else np.clip(a, eps, 1 - eps)
+    return np.log(p / (1 - p))
+
+
+def np_xlogy(a, b):
+    return np.where((a == 0) & ~np.isnan(b), 0, a * np.log(b))
+
+
+def np_nan_to_num(a, nan=None, posinf=None, neginf=None):
+    if a.dtype.kind != "f":
+        return a
+    return np.nan_to_num(a, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
+
+
+def moment_and_mean(f):
+    def both(a, dim=None, keepdim=False, correction=1):
+        return moment(f)(a, dim, keepdim, correction), np.mean(a, axis=dim, keepdims=keepdim)
+
+    return both
+
+
+def np_norm(a, p=2, dim=None, keepdim=False):
+    size = np.abs(a)
+    if p in (np.inf, -np.inf):
+        return (np.max if p > 0 else np.min)(size, axis=dim, keepdims=keepdim)
+    terms = (size != 0).astype("float64") if p == 0 else size**p
+    return np.sum(terms, axis=dim, keepdims=keepdim) ** (1 / p if p else 1)
+
+
+def np_diag_embed(a, offset=0, dim1=-2, dim2=-1):
+    n = a.shape[-1] + abs(offset)
+    out = np.zeros((*a.shape[:-1], n, n), a.dtype)
+    for i in range(a.shape[-1]):
+        out[..., i + max(0, -offset), i + max(0, offset)] = a[..., i]
+    return np.moveaxis(out, (-2, -1), (dim1, dim2))
+
+
+def along(dim, index):
+    """What selects these numbers along a dimension."""
+    return (*[slice(None)] * dim, index)
+
+
+def np_index_add(a, dim, index, source, alpha=1):
+    out = a.copy()
+    np.add.at(out, along(dim % a.ndim, index), alpha * source)
+    return out
+
+
+def np_index_fill(a, dim, index, value):
+    out = a.copy()
+    out[along(dim % a.ndim, index)] = value
+    return out
+
+
+def np_index_put(a, indices, values, accumulate=False):
+    out = a.copy()
+    if accumulate:
+        np.add.at(out, indices, values)
+    else:
+        out[indices] = values
+    return out
+
+
+def np_masked_fill(a, mask, value):
+    return np.where(mask, value, a)
+
+
+def np_nonzero(a, as_tuple=False):
+    return np.nonzero(a) if as_tuple else np.argwhere(a)
+
+
+def places_of(dim, index):
+    """The places that an index of `scatter` names: its own, but for the number along `dim`."""
+    grid = list(np.indices(index.shape))
+    grid[dim] = index
+    return tuple(grid)
+
+
+def np_scatter(a, dim, index, src):
+    out = a.copy()
+    part = src if np.ndim(src) == 0 else src[tuple(slice(n) for n in index.shape)]
+    out[places_of(dim, index)] = part
+    return out
+
+
+def np_scatter_add(a, dim, index, src):
+    out = a.copy()
+    np.add.at(out, places_of(dim, index), src[tuple(slice(n) for n in index.shape)])
+    return out
+
+
+def np_take_along_dim(a, index, dim=None):
+    if dim is None:
+        return a.reshape(-1)[index]
+    shape = list(np.broadcast_shapes(*(np.delete(x.shape, dim) for x in (a, index))))
+    at = dim % a.ndim
+
+    def spread(x):
+        return np.broadcast_to(x, (*shape[:at], x.shape[at], *shape[at:]))
+
+    return np.take_along_axis(spread(a), spread(index), dim)
+
+
+np_erf = np.vectorize(math.erf, otypes=["float64"])
+
+
+def np_sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def np_elu(a, alpha=1.0, width=1.0):
+    return np.where(a > 0, a, alpha * np.expm1(a / width))
+
+
+def np_bce(a, target, weight=1.0, reduction="mean"):
+    log_p, log_q = np.maximum(np.log(a), -100), np.maximum(np.log1p(-a), -100)
+    return np_reduced(-weight * (target * log_p + (1 - target) * log_q), reduction)
+
+
+def np_kl_div(a, target, reduction="mean", log_target=False):
+    terms = np.exp(target) * (target - a) if log_target else target * (np.log(target) - a)
+    return terms.sum() / len(a) if reduction == "batchmean" else np_reduced(terms, reduction)
+
+
+def np_smooth_l1(a, target, reduction="mean", beta=1.0):
+    d = np.abs(a - target)
+    quadratic = d * d / (2 * beta) if beta else d
+    return np_reduced(np.where(d < beta, quadratic, d - beta / 2), reduction)
+
+
+def np_huber(a, target, reduction="mean", delta=1.0):
+    d = np.abs(a - target)
+    return np_reduced(np.where(d <= delta, d * d / 2, delta * (d - delta / 2)), reduction)
+
+
+def np_normalize(a, p=2.0, dim=1, eps=1e-12):
+    return a / np.maximum(np_norm(a, p, dim, keepdim=True), eps)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import warnings
+from itertools import product
 
 import numpy as np
 import op_table
@@ -77,7 +78,9 @@ def result_dtype(op, dtype):
 
 
 def parts(value):
-    return list(value) if isinstance(value, (tuple, list)) else [value]
+    """The tensors of a result; a Python truth value counts as one."""
+    values = list(value) if isinstance(value, (tuple, list)) else [value]
+    return [torch.tensor(v) if isinstance(v, bool) else v for v in values]
 
 
 # -------------------------------------------------------------------------------- completeness
@@ -86,7 +89,8 @@ def parts(value):
 def reported():
     """The public names the package's own table has, in-place forms under the plain name."""
     known = {name for op in OPS for name in op.names}
-    names = {row["name"] for row in torch._core.operations() if "internal" not in row["tags"]}
+    table = [row for row in torch._core.operations() if "internal" not in row["tags"]]
+    names = {name for row in table for name in (row["name"], *row["aliases"])}
     return {n[:-1] if n.endswith("_") and n not in known else n for n in names}
 
 
@@ -113,14 +117,12 @@ def test_every_form_exists(op):
 # ------------------------------------------------------------------------------------- forward
 
 
-@pytest.mark.parametrize("layout", support.LAYOUTS, ids=lambda f: f.__name__)
 @rows_and_dtypes(OPS)
-def test_forward(op, dtype, layout):
-    if not op.strided:
-        layout = support.contiguous
-    for sample in samples(op, dtype):
+def test_forward(op, dtype):
+    layouts = support.LAYOUTS if op.strided else [support.contiguous]
+    for layout, sample in product(layouts, samples(op, dtype)):
         args, kwargs = call_args(sample, dtype, layout)
-        note = f"{op.name} of {sample}"
+        note = f"{op.name} of {sample}, {layout.__name__}"
         expected = reference(op, args, kwargs) if op.ref else None
         actual = function(op)(*args, **kwargs)
         assert dtype_name(parts(actual)[0]) == result_dtype(op, dtype), note
@@ -134,6 +136,9 @@ def test_forward(op, dtype, layout):
 
 def check_shape_only(op, sample, actual):
     """Random results: the shape is that of the array, or the size argument or the number given."""
+    if op.shape:
+        assert tuple(actual.shape) == op.shape(*sample.args, **sample.kwargs)
+        return
     sizes = [a.shape for a in sample.args if isinstance(a, np.ndarray)]
     sizes = (
         sizes or [tuple(a) for a in sample.args if isinstance(a, (tuple, list))] or [sample.args]
@@ -248,7 +253,7 @@ def test_out(op, dtype):
         for out in (torch.empty_like(expected), torch.empty(0, dtype=expected.dtype), strided):
             assert find(op.name)(*args, out=out, **kwargs) is out, note
             assert_same(out, expected, note)
-        if op.result in {"sum", "bool"}:
+        if op.result in ("sum", "bool"):
             continue  # sums are taken in the type of `out`; truth values may be written to any type
         wrong = torch.empty(expected.shape, dtype=torch.int32 if is_float(expected) else torch.bool)
         with pytest.raises((RuntimeError, TypeError)):
@@ -260,7 +265,9 @@ def test_out(op, dtype):
 
 
 def unlike_out(op, sample):
-    """PyTorch's full reductions take no `out=`, and neither does `where` with a number."""
+    """PyTorch's full reductions take no `out=`, nor do `where` with a number and tuples."""
+    if sample.kwargs.get("as_tuple"):
+        return True
     if op.name == "where":
         return not all(isinstance(a, np.ndarray) for a in sample.args)
     return (
@@ -318,14 +325,15 @@ def test_out_is_not_recorded():
 # ------------------------------------------------------------------------------------ gradients
 
 
-def differentiable_parts(op, sample, layout=support.contiguous):
+def differentiable_parts(op, sample, layout=support.contiguous, f=None):
     """The call as a function of its positional floating arguments, and those arguments."""
     args, kwargs = call_args(sample, "float64", layout)
     inputs = [t for t in leaves(args) if is_float(t)]
+    f = f or function(op)
 
     def call(*tensors):
         by_id = {id(old): new for old, new in zip(inputs, tensors, strict=True)}
-        return function(op)(*convert(args, lambda t: by_id.get(id(t), t)), **kwargs)
+        return f(*convert(args, lambda t: by_id.get(id(t), t)), **kwargs)
 
     return call, inputs
 
@@ -368,18 +376,13 @@ def test_gradients_of_other_layouts(op, layout):
 
 @rows([op for op in BY_FORM["i"] if op.order and op.result in ("same", "float", "sum")])
 def test_gradients_in_place(op):
+    def in_place(x, *args, **kwargs):
+        return getattr(x.clone(), op.last + "_")(*args, **kwargs)
+
     for sample in samples(op, "float64"):
         call, inputs = differentiable_parts(op, sample)
-        if tuple(leaves([call(*inputs)])[0].shape) != tuple(inputs[0].shape):
-            continue
-        args, kwargs = call_args(sample, "float64")
-        check_gradients(
-            lambda x, *others, a=args, k=kwargs: getattr(x.clone(), op.last + "_")(
-                *others, *a[1 + len(others) :], **k
-            ),
-            inputs,
-            1,
-        )
+        if tuple(leaves([call(*inputs)])[0].shape) == tuple(inputs[0].shape):
+            check_gradients(differentiable_parts(op, sample, f=in_place)[0], inputs, 1)
 
 
 @rows([op for op in DIFFERENTIABLE if not op.last.endswith("_")])

@@ -38,7 +38,7 @@ def attributes(x: Tensor) -> None:
 def arithmetic(x: Tensor) -> None:
     """Operators take tensors, numbers and arrays."""
     assert_type(2 * x + 1.0 - x / 3 @ x.T, Tensor)
-    assert_type(-x**2, Tensor)
+    assert_type(-(x.square() ** 2), Tensor)
     assert_type(x == 0, Tensor)
     assert_type(x[0, ..., None, 1:], Tensor)
     x += 1

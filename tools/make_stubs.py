@@ -150,7 +150,7 @@ def forms(row: Row, name: str, form: str) -> str:
             extras.append(Param("requires_grad", "_bool", "False", keyword_only=True))
         if "inplace" in row["tags"] and str(row["name"]).startswith("nn.") and form == "function":
             extras.append(Param("inplace", "_bool", "False", keyword_only=True))
-        if form == "inplace":
+        if name.endswith("_"):
             returns = "Self"
         if form != "function":
             params = params[1:]

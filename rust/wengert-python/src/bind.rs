@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
-use crate::error::{OrRaise, guarded};
+use crate::error::{OrRaise, caught};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -87,7 +87,7 @@ unsafe fn with_call<'py, R>(
             std::slice::from_raw_parts(args.add(from).cast::<Bound<'py, PyAny>>(), len)
         }
     };
-    let mut keywords: SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]> = SmallVec::new();
+    let mut keywords: Keywords<'py> = SmallVec::new();
     if !names.is_null() {
         // SAFETY: a non-null `names` is a tuple of str.
         let names = unsafe { Bound::from_borrowed_ptr(py, names).cast_into_unchecked::<PyTuple>() };
@@ -118,10 +118,13 @@ unsafe fn invoke(
     // SAFETY: passed on from the caller.
     unsafe {
         with_call(py, slf.as_ref(), args, nargs, names, |call| {
-            run(py, row, form, call).map(|o| o.into_ptr())
+            caught(|| run(py, row, form, call)).map(|o| o.into_ptr())
         })
     }
 }
+
+/// Keyword arguments, few in nearly all calls.
+type Keywords<'py> = SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]>;
 
 /// Keywords that belong to the calling form and not to the row.
 #[derive(Default)]
@@ -137,7 +140,7 @@ impl<'py> Extras<'py> {
         row: &Row,
         form: Form,
         keywords: &[(Bound<'py, PyString>, Bound<'py, PyAny>)],
-    ) -> PyResult<(Self, SmallVec<[(Bound<'py, PyString>, Bound<'py, PyAny>); 2]>)> {
+    ) -> PyResult<(Self, Keywords<'py>)> {
         let mut extras = Extras::default();
         let mut rest = SmallVec::new();
         for (name, value) in keywords {
@@ -182,7 +185,8 @@ fn finish<'py>(
     extras: Extras<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let op = row.row;
-    let mut args = row.parse(py, call)?;
+    let mut args = Args::default();
+    row.parse(py, call, &mut args)?;
     if form == Form::InPlace && op.has(tags::VIEW) {
         return turn(op, &args, call);
     }
@@ -226,7 +230,7 @@ fn released<T: Send>(
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    guarded(|| if large { py.detach(|| work(args)) } else { work(args) })
+    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
 }
 
 /// Python's picture of a result.

@@ -30,6 +30,23 @@ impl TensorCell {
         unsafe { (*self.0.get()).clone() }
     }
 
+    /// The tensor now, without counting a handle.
+    ///
+    /// # Safety
+    /// Until the reference is gone, the lock is held and nothing runs Python code that could
+    /// replace the tensor.
+    #[inline]
+    pub unsafe fn peek(&self) -> &Tensor {
+        // SAFETY: passed on to the caller.
+        unsafe { &*self.0.get() }
+    }
+
+    /// The tensor now; nobody else has the cell.
+    #[inline]
+    pub fn get_mut(&mut self) -> &mut Tensor {
+        self.0.get_mut()
+    }
+
     /// Puts another tensor in.
     pub fn replace(&self, tensor: Tensor) {
         // SAFETY: see the type; the old value is dropped after the slot is whole again.

@@ -139,13 +139,20 @@ impl<T> OrRaise<T> for wengert::Result<T> {
     }
 }
 
-/// Runs engine code; a panic in it, which is a defect, becomes an ordinary exception.
+/// Runs code that calls the engine; a panic in it, which is a defect, becomes an ordinary
+/// exception.
 #[inline]
-pub fn guarded<T>(work: impl FnOnce() -> wengert::Result<T>) -> PyResult<T> {
+pub fn caught<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(result) => result.or_raise(),
+        Ok(result) => result,
         Err(payload) => Err(internal(payload)),
     }
+}
+
+/// [`caught`] for engine code.
+#[inline]
+pub fn guarded<T>(work: impl FnOnce() -> wengert::Result<T>) -> PyResult<T> {
+    caught(|| work().or_raise())
 }
 
 #[cold]

@@ -49,6 +49,7 @@ macro_rules! fixed_mode {
             /// A block; or, when used as a decorator without parentheses, the decorated function.
             #[new]
             #[pyo3(signature = (orig_func=None))]
+            #[allow(clippy::new_ret_no_self)] // as Python's `__new__` may
             fn new<'py>(
                 py: Python<'py>,
                 orig_func: Option<&Bound<'py, PyAny>>,

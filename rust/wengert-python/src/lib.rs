@@ -11,6 +11,8 @@
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
+// Module documentation explains how a module works, which its private items do.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod args;
 mod autograd;

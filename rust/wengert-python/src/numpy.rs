@@ -173,7 +173,7 @@ pub fn from_buffer(value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
         if reach < 0 { low += reach } else { high += reach }
     }
     let data = import.0.buf.cast::<u8>();
-    let aligned = data as usize % item == 0;
+    let aligned = (data as usize).is_multiple_of(item);
     if numel > 0 && !aligned {
         let copy = value.call_method0("copy")?;
         return from_buffer(&copy);
@@ -278,7 +278,7 @@ pub fn frombuffer<'py>(
     let result = if count == 0 {
         Tensor::uninitialised("frombuffer", &shape, dtype).or_raise()?
     } else {
-        let misaligned = start as usize % dtype.size() != 0;
+        let misaligned = !(start as usize).is_multiple_of(dtype.size());
         let read_only = import.0.readonly != 0;
         let start =
             NonNull::new(start).ok_or_else(|| PyValueError::new_err("buffer without memory"))?;

@@ -38,7 +38,7 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.0.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
@@ -57,12 +57,10 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         }
     }
     let object = Bound::new(py, PyTensor(TensorCell::new(tensor)))?;
-    remember(&object);
+    // SAFETY: the lock is held and storing a pointer runs no code.
+    let tensor = unsafe { object.get().0.peek() };
+    tensor.host().store(object.as_ptr().cast(), Ordering::Relaxed);
     Ok(object)
-}
-
-fn remember(object: &Bound<'_, PyTensor>) {
-    object.get().0.get().host().store(object.as_ptr().cast(), Ordering::Relaxed);
 }
 
 /// An operand of an infix operator; `None` if the other side should have a try.
@@ -78,17 +76,29 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
 
 type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
+/// Elements above which other Python threads may run meanwhile.
+const RELEASE_ABOVE: usize = 1 << 18;
+
 #[inline]
+#[allow(unsafe_code)]
 fn binary<'py>(
     slf: &Bound<'py, PyTensor>,
     other: &Bound<'py, PyAny>,
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
+    if let Ok(other) = other.cast::<PyTensor>() {
+        // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
+        // what they made themselves, so that no finaliser runs either.
+        let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
+            return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
+        }
+    }
+    let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
-    let large = a.numel() > 1 << 18 || other.numel() > 1 << 18;
-    let result = guarded(|| if large { py.detach(|| f(&a, &other)) } else { f(&a, &other) })?;
+    let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
+    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
 }
 

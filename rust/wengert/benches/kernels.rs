@@ -23,27 +23,38 @@ enum Given {
     Vector,
     /// A batch of one matrix.
     Batch,
+    /// As many positions as the matrices are wide.
+    Index,
+    /// A matrix of truth values.
+    Mask,
 }
-use Given::{Batch, Int, Ints, Operand, Vector};
+use Given::{Batch, Index, Int, Ints, Mask, Operand, Vector};
 
 /// By row and parameter.
 #[rustfmt::skip]
 const GIVEN: &[(&str, &[(&str, Given)])] = &[
-    ("addmv",             &[("input", Vector), ("vec", Vector)]),
-    ("baddbmm",           &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
-    ("bmm",               &[("input", Batch), ("mat2", Batch)]),
-    ("chunk",             &[("chunks", Int(1))]),
-    ("dot",               &[("input", Vector), ("tensor", Vector)]),
-    ("fill_",             &[("value", Operand(1.0))]),
-    ("inner",             &[("input", Vector), ("other", Vector)]),
-    ("multinomial",       &[("num_samples", Int(1))]),
-    ("mv",                &[("vec", Vector)]),
-    ("narrow",            &[("start", Int(0)), ("length", Int(1))]),
-    ("outer",             &[("input", Vector), ("vec2", Vector)]),
-    ("permute",           &[("dims", Ints(&[1, 0]))]),
-    ("select",            &[("index", Int(0))]),
-    ("split",             &[("split_size", Int(1))]),
-    ("vdot",              &[("input", Vector), ("other", Vector)]),
+    ("addmv",                  &[("input", Vector), ("vec", Vector)]),
+    ("baddbmm",                &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
+    ("bmm",                    &[("input", Batch), ("mat2", Batch)]),
+    ("chunk",                  &[("chunks", Int(1))]),
+    ("clamp",                  &[("min", Operand(0.2))]),
+    ("dot",                    &[("input", Vector), ("tensor", Vector)]),
+    ("fill_",                  &[("value", Operand(1.0))]),
+    ("index_add",              &[("index", Index)]),
+    ("index_copy",             &[("index", Index)]),
+    ("index_fill",             &[("index", Index), ("value", Operand(1.0))]),
+    ("index_select",           &[("index", Index)]),
+    ("inner",                  &[("input", Vector), ("other", Vector)]),
+    ("masked_fill",            &[("mask", Mask), ("value", Operand(1.0))]),
+    ("multinomial",            &[("num_samples", Int(1))]),
+    ("mv",                     &[("vec", Vector)]),
+    ("narrow",                 &[("start", Int(0)), ("length", Int(1))]),
+    ("nn.functional.nll_loss", &[("target", Index)]),
+    ("outer",                  &[("input", Vector), ("vec2", Vector)]),
+    ("permute",                &[("dims", Ints(&[1, 0]))]),
+    ("select",                 &[("index", Int(0))]),
+    ("split",                  &[("split_size", Int(1))]),
+    ("vdot",                   &[("input", Vector), ("other", Vector)]),
 ];
 
 /// The types to try, in this order; a row takes the first that it works on.
@@ -104,6 +115,8 @@ impl Given {
             Operand(x) => Value::Tensor(Tensor::wrapped(Scalar::Float(*x))?),
             Vector => Value::Tensor(tensor(&[side], dtype)?),
             Batch => Value::Tensor(tensor(&[1, side, side], dtype)?),
+            Index => Value::Tensor(tensor(&[side], DType::Int64)?),
+            Mask => Value::Tensor(tensor(&[side, side], DType::Bool)?),
         })
     }
 }

@@ -19,14 +19,14 @@ pub type Strides = SmallVec<[isize; 5]>;
 
 const INLINE: usize = 5;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Repr {
     Inline { ndim: u8, shape: [usize; INLINE], strides: [isize; INLINE] },
     Heap(Box<(Vec<usize>, Vec<isize>)>),
 }
 
 /// Shape, strides (in elements) and offset (in elements) of a tensor in its storage.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Layout {
     numel: usize,
     offset: usize,
@@ -98,6 +98,27 @@ impl Layout {
             Repr::Heap(Box::new((shape.to_vec(), contiguous_strides(shape).to_vec())))
         };
         Layout { numel, offset: 0, contiguous: true, repr }
+    }
+
+    /// A row-major layout of the same shape at offset 0.
+    #[inline]
+    pub fn to_row_major(&self) -> Layout {
+        let (shape, strides) = (self.shape(), self.strides());
+        let mut step = 1isize;
+        let mut same = self.offset == 0;
+        for i in (0..shape.len()).rev() {
+            same &= strides[i] == step;
+            step = step.wrapping_mul(shape[i].max(1) as isize);
+        }
+        if same { self.clone() } else { Layout::row_major(shape, self.numel) }
+    }
+
+    /// Whether both have the same sizes.
+    #[inline]
+    pub fn same_shape(&self, other: &Layout) -> bool {
+        // A loop, because a call of memcmp for one or two numbers costs more than they do.
+        let (a, b) = (self.shape(), other.shape());
+        std::ptr::eq(self, other) || a.len() == b.len() && (0..a.len()).all(|i| a[i] == b[i])
     }
 
     /// Any layout. The caller's shape has a checked size, see [`checked_numel`].
@@ -379,6 +400,22 @@ mod tests {
         let e = Layout::strided(&[3, 1, 5], &[0, 7, 1], 2);
         assert_eq!(e.try_reshape(&[3, 5]).unwrap().strides(), &[0, 1]);
         assert_eq!(Layout::strided(&[], &[], 3).try_reshape(&[1, 1]).unwrap().numel(), 1);
+    }
+
+    #[test]
+    fn row_major_of_any_layout() {
+        for (shape, strides, offset) in [
+            (&[2usize, 3][..], &[3isize, 1][..], 0usize),
+            (&[2, 3], &[3, 1], 4),
+            (&[2, 3], &[1, 2], 0),
+            (&[2, 1], &[1, 9], 0),
+            (&[0, 3], &[7, 7], 0),
+            (&[], &[], 1),
+        ] {
+            let l = Layout::strided(shape, strides, offset).to_row_major();
+            assert_eq!((l.strides(), l.offset()), (&contiguous_strides(shape)[..], 0));
+            assert!(l.is_contiguous() && l.shape() == shape);
+        }
     }
 
     #[test]

@@ -13,14 +13,18 @@
 //! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
+// Module documentation explains how a module works, which its private items do.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alloc;
+mod counted;
 pub mod dtype;
 pub mod error;
 pub mod format;
 pub mod graph;
 pub mod kernels;
 pub mod layout;
+mod lock;
 pub mod memory_format;
 pub mod ops;
 pub mod random;

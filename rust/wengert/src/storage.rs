@@ -212,7 +212,8 @@ impl Clone for Storage {
 impl Drop for Storage {
     #[inline]
     fn drop(&mut self) {
-        if self.header().refcount.fetch_sub(1, Ordering::Release) == 1 {
+        // A sole owner stays the sole owner, and need not subtract.
+        if self.is_unique() || self.header().refcount.fetch_sub(1, Ordering::Release) == 1 {
             std::sync::atomic::fence(Ordering::Acquire);
             self.release();
         }

@@ -4,27 +4,27 @@
 //! layout are fixed at creation, and a view is a new body over the same storage. What does
 //! change, the history and the gradient, sits behind one small lock in the body.
 
+use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
 use crate::graph::{Edge, Hook, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Weak};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
 /// Cloning copies the handle, not the data.
 #[derive(Clone)]
-pub struct Tensor(Arc<Body>);
+pub struct Tensor(Counted<Body>);
 
 /// A handle that does not keep the tensor alive.
 #[derive(Clone)]
-pub struct WeakTensor(Weak<Body>);
+pub struct WeakTensor(WeakCounted<Body>);
 
 struct Body {
     storage: Storage,
@@ -34,7 +34,7 @@ struct Body {
     wrapped_number: bool,
     is_view: bool,
     requires_grad: AtomicBool,
-    autograd: Mutex<Autograd>,
+    autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
 }
@@ -62,6 +62,11 @@ struct Rare {
     moved_to: Option<Tensor>,
 }
 
+const _: () = assert!(
+    usize::BITS < 64 || Counted::<Body>::BYTES == 192,
+    "a tensor's body outgrew three cache lines"
+);
+
 impl Tensor {
     /// A tensor over given memory. `layout` must lie inside `storage`.
     #[inline]
@@ -83,14 +88,14 @@ impl Tensor {
         });
         let is_view = base.is_some();
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
-        Tensor(Arc::new(Body {
+        Tensor(Counted::new(Body {
             storage,
             layout,
             dtype,
             wrapped_number,
             is_view,
             requires_grad: AtomicBool::new(false),
-            autograd: Mutex::new(Autograd { edge: None, base, rebased, rare: None }),
+            autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -232,22 +237,22 @@ impl Tensor {
     /// Whether both handles are to one tensor.
     #[inline]
     pub fn same(&self, other: &Tensor) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.0.same(&other.0)
     }
 
     /// An address that identifies the tensor while it lives.
     pub fn address(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
+        self.0.address()
     }
 
     /// Whether nobody else can see this tensor or its memory.
     pub(crate) fn is_unique(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.storage().is_unique()
+        self.0.owners() == 1 && self.storage().is_unique()
     }
 
     /// A handle that does not keep the tensor alive.
     pub fn downgrade(&self) -> WeakTensor {
-        WeakTensor(Arc::downgrade(&self.0))
+        WeakTensor(self.0.downgrade())
     }
 
     /// Slot for the embedding language's object; it owns the tensor, not the other way round.

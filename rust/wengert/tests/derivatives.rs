@@ -57,8 +57,8 @@ const DOMAINS: &[(&str, f64, f64)] = &[
 
 /// Extra positional arguments after the first tensor, per overload.
 const CALLS: &[(&str, usize, &[i64])] = &[
-    ("max", 1, &[1]),
-    ("min", 1, &[1]),
+    ("max", 2, &[1]),
+    ("min", 2, &[1]),
     ("prod", 1, &[-1]),
     ("cumsum", 0, &[0]),
     ("cumprod", 0, &[1]),

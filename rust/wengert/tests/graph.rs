@@ -31,7 +31,8 @@ fn second_order_of_a_pointwise_row() {
     let x = leaf(&[0.3]);
     let y = ops::unary::tanh(&x).unwrap();
     let create = Backward { create_graph: true, ..Default::default() };
-    let g = graph::grad(&[y], &[None], &[x.clone()], create).unwrap()[0].clone().unwrap();
+    let g =
+        graph::grad(&[y], &[None], std::slice::from_ref(&x), create).unwrap()[0].clone().unwrap();
     let gg = graph::grad(&[g], &[None], &[x], Backward::default()).unwrap()[0].clone().unwrap();
     let t = 0.3f64.tanh();
     assert!((values(&gg)[0] - -2.0 * t * (1.0 - t * t)).abs() < 1e-12);
@@ -117,4 +118,36 @@ fn writes_through_views_are_part_of_the_graph() {
     assert_eq!(y.grad_fn().unwrap().node.name(), "CopySlices");
     backward(&ops::reduce::sum(&(&y * &y), None, false, None).unwrap());
     assert_eq!(values(&x.grad().unwrap()), [2.0, 400.0, 600.0]);
+}
+
+/// Wide graph of long rules: some run ahead of their turn on other threads.
+#[test]
+fn parallel_branches_give_serial_bits() {
+    use wengert::kernels::threads;
+    let side = 192usize;
+    let values: Vec<f32> =
+        (0..side * side).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect();
+    let run = |count: usize| {
+        threads::set_num_threads(count).unwrap();
+        let x = Tensor::from_slice(&values, &[side, side]).unwrap();
+        x.set_requires_grad(true).unwrap();
+        let mut total: Option<Tensor> = None;
+        for k in 0..6 {
+            let shifted = &x + k as f64 * 0.1;
+            let branch = ops::matmul::matmul(&shifted, &x).unwrap();
+            let branch =
+                ops::matmul::matmul(&ops::unary::tanh(&branch).unwrap(), &shifted).unwrap();
+            let s = ops::reduce::sum(&branch, None, false, None).unwrap();
+            total = Some(match total {
+                None => s,
+                Some(t) => t + s,
+            });
+        }
+        backward(&total.unwrap());
+        x.grad().unwrap().to_vec::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    let serial = run(1);
+    for count in [2, 3] {
+        assert!(run(count) == serial, "{count} threads");
+    }
 }

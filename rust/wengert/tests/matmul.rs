@@ -43,8 +43,9 @@ fn leaf(seed: u64, shape: &[usize]) -> Tensor {
 
 #[test]
 fn every_combination_of_ranks_has_the_shape_the_values_and_the_node_of_pytorch() {
+    type Case = (&'static [usize], &'static [usize], &'static [usize], &'static str);
     #[rustfmt::skip]
-    let cases: &[(&[usize], &[usize], &[usize], &str)] = &[
+    let cases: &[Case] = &[
         (&[3], &[3], &[], "DotBackward0"),
         (&[3], &[3, 4], &[4], "SqueezeBackward4"),
         (&[2, 3], &[3], &[2], "MvBackward0"),

@@ -487,8 +487,8 @@ fn the_gradient_of_dropout_is_its_mask_also_in_place() {
         let y = &x * 1.0;
         let z = ops::dropout::dropout(&y, 0.4, true, inplace).unwrap();
         assert_eq!(z.same(&y), inplace);
-        let g =
-            &gradient(&ops::reduce::sum(&z, None, false, None).unwrap(), &[x.clone()], false)[0];
+        let total = ops::reduce::sum(&z, None, false, None).unwrap();
+        let g = &gradient(&total, std::slice::from_ref(&x), false)[0];
         let (x, z, g) =
             (x.to_vec::<f64>().unwrap(), z.to_vec::<f64>().unwrap(), g.to_vec::<f64>().unwrap());
         assert!(g.iter().all(|&g| g == 0.0 || g == 1.0 / 0.6) && g.contains(&0.0));
@@ -514,7 +514,7 @@ fn what_is_overwritten_has_a_gradient_of_zero() {
         .unwrap();
         assert!(!whole || y.grad_fn().unwrap().node.name() == name);
         let total = ops::reduce::sum(&y, None, false, None).unwrap();
-        let g = gradient(&total, &[x.clone()], false)[0].to_vec::<f64>().unwrap();
+        let g = gradient(&total, std::slice::from_ref(&x), false)[0].to_vec::<f64>().unwrap();
         let kept = if whole { 0.0 } else { 2.0 };
         assert_eq!(g, [kept, kept, 0.0, 0.0, kept, kept], "{name}");
     }

@@ -112,7 +112,7 @@ const fn chain_limit(class: usize) -> u32 {
 /// handed to [`deallocate`], by any thread.
 ///
 /// # Errors
-/// [`Kind::Memory`], with PyTorch's words, if the system has no such block even after the cache
+/// [`Kind::Memory`](crate::Kind::Memory), with PyTorch's words, if the system has no such block even after the cache
 /// was emptied, or if the size does not fit the address space.
 ///
 /// ```

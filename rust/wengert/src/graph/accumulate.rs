@@ -3,10 +3,10 @@
 use super::arena::NodeRef;
 use super::mode::is_grad_enabled;
 use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State, freed_error};
+use crate::lock::Lock;
 use crate::ops;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
-use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
 /// Sums and converts a gradient to what the input looks like.
@@ -95,7 +95,7 @@ impl AccumulateGrad {
             op: Box::new(AccumulateGrad(leaf.clone())),
             edges: SmallVec::new(),
             outputs: smallvec![OutputMeta::of(leaf)],
-            state: Mutex::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
+            state: Lock::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
         })
     }
 }

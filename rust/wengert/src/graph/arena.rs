@@ -8,9 +8,13 @@
 //!    thread, the slot is threaded onto an intrusive list and dropped by the loop already
 //!    running. A chain of any depth is released in constant stack and without allocation.
 //! 2. **Weak handles cannot dangle.** Memory of a slot stays valid for ever, so a weak handle may
-//!    always look at the count; the generation tells whether the slot holds the same node still.
+//!    always look at it. Count and generation share a word: one exchange finds the same node
+//!    alive and takes part in it.
 //! 3. **No lock on the fast path.** Each thread keeps a short list of free slots and trades
-//!    batches with a global list.
+//!    batches with a global list. Each counts the nodes that it made, less those it dropped;
+//!    whoever asks for the number alive adds the counts up.
+//!
+//! A slot is three cache lines.
 #![allow(unsafe_code)]
 
 use super::node::Node;
@@ -20,26 +24,50 @@ use std::alloc::Layout;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 
 const CHUNK: usize = 1024;
 const BATCH: u32 = 256;
 
+#[repr(align(64))]
 pub(super) struct Slot {
-    refcount: AtomicU32,
-    generation: AtomicU32,
-    /// Work space of a running backward pass, see `backward`.
+    /// Handles in the low half, generation in the high half.
+    counts: AtomicU64,
+    /// Work space of a running backward pass while the node lives, see `backward`; afterwards the
+    /// link of the release list and of the free list.
     pub(super) scratch: AtomicU64,
-    /// Link of the free list and of the release list; meaningless while the node lives.
-    next: Cell<*mut Slot>,
     node: UnsafeCell<MaybeUninit<Node>>,
+}
+
+/// Bytes of a slot, which are those of a recorded node besides what it saves.
+pub const SLOT_BYTES: usize = size_of::<Slot>();
+
+const _: () = assert!(usize::BITS < 64 || SLOT_BYTES == 192, "a slot outgrew three cache lines");
+
+impl Slot {
+    /// The next slot in the list that this one is in.
+    fn next(&self) -> *mut Slot {
+        ptr::with_exposed_provenance_mut(self.scratch.load(Ordering::Relaxed) as usize)
+    }
+
+    fn set_next(&self, next: *mut Slot) {
+        self.scratch.store(next.expose_provenance() as u64, Ordering::Relaxed);
+    }
+}
+
+const fn handles(counts: u64) -> u32 {
+    counts as u32
+}
+
+const fn generation(counts: u64) -> u32 {
+    (counts >> 32) as u32
 }
 
 /// A counted handle to a node.
 pub struct NodeRef(NonNull<Slot>);
 
-// SAFETY: counts are atomic, `Node` is Send + Sync, and `next` is touched only by the thread
-// that took the count to zero or found the slot in a free list, never through a live handle.
+// SAFETY: all fields are atomics but the node, which is Send + Sync, and is written and dropped
+// only by the thread that took the slot from a free list or took the count to zero.
 unsafe impl Send for NodeRef {}
 // SAFETY: as above.
 unsafe impl Sync for NodeRef {}
@@ -56,12 +84,42 @@ unsafe impl Send for WeakNodeRef {}
 // SAFETY: as above.
 unsafe impl Sync for WeakNodeRef {}
 
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
 /// Number of graph nodes alive in the process. After a program has dropped its tensors it is
 /// back where it began; every test checks that.
 pub fn live_nodes() -> usize {
-    LIVE.load(Ordering::Relaxed).max(0) as usize
+    let counters = COUNTERS.lock();
+    let sum: isize = counters.iter().map(|c| c.0.load(Ordering::Relaxed)).sum();
+    (sum + ENDED.load(Ordering::Relaxed)).max(0) as usize
+}
+
+/// Nodes that one thread made, less those that it dropped, which other threads may have made.
+/// Written by that thread alone, with plain moves. On the heap, because the thread-locals of all
+/// other threads vanish in a forked child.
+struct Counter(AtomicIsize);
+
+/// The counters of threads that live.
+static COUNTERS: Mutex<Vec<&'static Counter>> = Mutex::new(Vec::new());
+/// The sum of the counters of threads that have ended.
+static ENDED: AtomicIsize = AtomicIsize::new(0);
+
+impl Counter {
+    #[cold]
+    fn register() -> *const Counter {
+        let counter: &'static Counter = Box::leak(Box::new(Counter(AtomicIsize::new(0))));
+        COUNTERS.lock().push(counter);
+        counter
+    }
+
+    /// # Safety
+    /// The pointer came from `register` and is not used again.
+    unsafe fn retire(counter: *const Counter) {
+        let mut counters = COUNTERS.lock();
+        counters.retain(|c| !ptr::eq(*c, counter));
+        // SAFETY: `register` made it as a box, and the list, under the lock, had the only other
+        // reference.
+        let counter = unsafe { Box::from_raw(counter.cast_mut()) };
+        ENDED.fetch_add(counter.0.into_inner(), Ordering::Relaxed);
+    }
 }
 
 struct Shared(*mut Slot);
@@ -71,9 +129,11 @@ unsafe impl Send for Shared {}
 /// Free slots that belong to no thread, as a list of any length.
 static SHARED: Mutex<Shared> = Mutex::new(Shared(ptr::null_mut()));
 
+/// One thread's free slots and its counter, null before the first node.
 struct Local {
     head: Cell<*mut Slot>,
     len: Cell<u32>,
+    counter: Cell<*const Counter>,
 }
 
 impl Drop for Local {
@@ -81,15 +141,38 @@ impl Drop for Local {
         while let Some(slot) = self.pop() {
             push_shared(slot);
         }
+        if !self.counter.get().is_null() {
+            // SAFETY: the thread-local is gone after this.
+            unsafe { Counter::retire(self.counter.get()) };
+        }
     }
 }
 
 impl Local {
+    const fn new() -> Local {
+        Local {
+            head: Cell::new(ptr::null_mut()),
+            len: Cell::new(0),
+            counter: Cell::new(ptr::null()),
+        }
+    }
+
+    /// Counts nodes made or dropped.
+    #[inline]
+    fn count(&self, change: isize) {
+        if self.counter.get().is_null() {
+            self.counter.set(Counter::register());
+        }
+        // SAFETY: the counter lives until this thread-local is dropped.
+        let counter = unsafe { &(*self.counter.get()).0 };
+        counter.store(counter.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+    }
+
     #[inline]
     fn pop(&self) -> Option<NonNull<Slot>> {
         let slot = NonNull::new(self.head.get())?;
         // SAFETY: a slot in a free list is owned by the list's owner, this thread.
-        self.head.set(unsafe { slot.as_ref() }.next.get());
+        self.head.set(unsafe { slot.as_ref() }.next());
         self.len.set(self.len.get() - 1);
         Some(slot)
     }
@@ -97,7 +180,7 @@ impl Local {
     #[inline]
     fn push(&self, slot: NonNull<Slot>) {
         // SAFETY: the slot is free and ours, see `release`.
-        unsafe { slot.as_ref() }.next.set(self.head.get());
+        unsafe { slot.as_ref() }.set_next(self.head.get());
         self.head.set(slot.as_ptr());
         self.len.set(self.len.get() + 1);
         if self.len.get() > 2 * BATCH {
@@ -111,7 +194,7 @@ impl Local {
 }
 
 thread_local! {
-    static LOCAL: Local = const { Local { head: Cell::new(ptr::null_mut()), len: Cell::new(0) } };
+    static LOCAL: Local = const { Local::new() };
     // These two need no destructor, so they can be used at any time in a thread's life.
     static RELEASING: Cell<bool> = const { Cell::new(false) };
     static PENDING: Cell<*mut Slot> = const { Cell::new(ptr::null_mut()) };
@@ -120,7 +203,7 @@ thread_local! {
 fn push_shared(slot: NonNull<Slot>) {
     let mut shared = SHARED.lock();
     // SAFETY: the slot is free and handed over to the shared list, whose lock we hold.
-    unsafe { slot.as_ref() }.next.set(shared.0);
+    unsafe { slot.as_ref() }.set_next(shared.0);
     shared.0 = slot.as_ptr();
 }
 
@@ -137,16 +220,13 @@ fn refill(local: &Local) -> Result<()> {
             return Err(Error::plain(Kind::Memory, "graph: no memory for more nodes"));
         }
         for i in (0..CHUNK).rev() {
-            // SAFETY: `i` is inside the chunk; the slot is written before anybody sees it.
+            // SAFETY: `i` is inside the chunk. All of the slot but the node, which may be
+            // uninitialised, is written before anybody sees it.
             unsafe {
                 let slot = chunk.add(i);
-                slot.write(Slot {
-                    refcount: AtomicU32::new(0),
-                    generation: AtomicU32::new(0),
-                    scratch: AtomicU64::new(0),
-                    next: Cell::new(shared.0),
-                    node: UnsafeCell::new(MaybeUninit::uninit()),
-                });
+                (&raw mut (*slot).counts).write(AtomicU64::new(0));
+                (&raw mut (*slot).scratch).write(AtomicU64::new(0));
+                (*slot).set_next(shared.0);
                 shared.0 = slot;
             }
         }
@@ -154,32 +234,34 @@ fn refill(local: &Local) -> Result<()> {
     for _ in 0..BATCH {
         let Some(slot) = NonNull::new(shared.0) else { break };
         // SAFETY: the lock makes us the owner of the shared list.
-        shared.0 = unsafe { slot.as_ref() }.next.get();
+        shared.0 = unsafe { slot.as_ref() }.next();
         // SAFETY: the slot was just taken out of the shared list and is ours.
-        unsafe { slot.as_ref() }.next.set(local.head.get());
+        unsafe { slot.as_ref() }.set_next(local.head.get());
         local.head.set(slot.as_ptr());
         local.len.set(local.len.get() + 1);
     }
     Ok(())
 }
 
+#[inline]
 fn free_slot() -> Result<NonNull<Slot>> {
-    let local = LOCAL.try_with(|local| {
-        if let Some(slot) = local.pop() {
-            return Ok(slot);
-        }
-        refill(local)?;
-        Ok(local.pop().expect("refill succeeded"))
-    });
-    match local {
-        Ok(slot) => slot,
+    LOCAL.try_with(take_counted).unwrap_or_else(|_| {
         // The thread is being torn down: go through a list that lives for this call only.
-        Err(_) => {
-            let local = Local { head: Cell::new(ptr::null_mut()), len: Cell::new(0) };
-            refill(&local)?;
-            Ok(local.pop().expect("refill succeeded"))
+        take_counted(&Local::new())
+    })
+}
+
+#[inline]
+fn take_counted(local: &Local) -> Result<NonNull<Slot>> {
+    let slot = match local.pop() {
+        Some(slot) => slot,
+        None => {
+            refill(local)?;
+            local.pop().expect("refill succeeded")
         }
-    }
+    };
+    local.count(1);
+    Ok(slot)
 }
 
 impl NodeRef {
@@ -188,10 +270,12 @@ impl NodeRef {
         let slot = free_slot()?;
         // SAFETY: a free slot is ours alone until the count below is published.
         unsafe {
-            (*slot.as_ref().node.get()).write(node);
-            slot.as_ref().refcount.store(1, Ordering::Release);
+            let shared = slot.as_ref();
+            (*shared.node.get()).write(node);
+            shared.scratch.store(0, Ordering::Relaxed);
+            // The generation stays; nobody changes the word while there is no handle.
+            shared.counts.store(shared.counts.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
-        LIVE.fetch_add(1, Ordering::Relaxed);
         Ok(NodeRef(slot))
     }
 
@@ -203,7 +287,10 @@ impl NodeRef {
 
     /// A handle that does not keep the node alive.
     pub fn downgrade(&self) -> WeakNodeRef {
-        WeakNodeRef { slot: self.0, generation: self.slot().generation.load(Ordering::Acquire) }
+        WeakNodeRef {
+            slot: self.0,
+            generation: generation(self.slot().counts.load(Ordering::Relaxed)),
+        }
     }
 
     /// An address that identifies the node while it lives.
@@ -233,8 +320,9 @@ impl Eq for NodeRef {}
 impl Clone for NodeRef {
     #[inline]
     fn clone(&self) -> Self {
-        let before = self.slot().refcount.fetch_add(1, Ordering::Relaxed);
-        assert!(before < u32::MAX / 2, "graph: too many handles to one node");
+        let before = self.slot().counts.fetch_add(1, Ordering::Relaxed);
+        // Far below the border of the halves, which no overflow may cross.
+        assert!(handles(before) < u32::MAX / 2, "graph: too many handles to one node");
         NodeRef(self.0)
     }
 }
@@ -242,7 +330,7 @@ impl Clone for NodeRef {
 impl Drop for NodeRef {
     #[inline]
     fn drop(&mut self) {
-        if self.slot().refcount.fetch_sub(1, Ordering::Release) == 1 {
+        if handles(self.slot().counts.fetch_sub(1, Ordering::Release)) == 1 {
             std::sync::atomic::fence(Ordering::Acquire);
             release(self.0);
         }
@@ -254,24 +342,11 @@ impl WeakNodeRef {
     pub fn upgrade(&self) -> Option<NodeRef> {
         // SAFETY: slots are never given back.
         let slot = unsafe { self.slot.as_ref() };
-        let mut count = slot.refcount.load(Ordering::Relaxed);
-        loop {
-            if count == 0 {
-                return None;
-            }
-            match slot.refcount.compare_exchange_weak(
-                count,
-                count + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(now) => count = now,
-            }
-        }
-        // From here on the count is ours; dropping `node` gives it back.
-        let node = NodeRef(self.slot);
-        (slot.generation.load(Ordering::Acquire) == self.generation).then_some(node)
+        let more = |counts| {
+            (handles(counts) > 0 && generation(counts) == self.generation).then_some(counts + 1)
+        };
+        slot.counts.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
+        Some(NodeRef(self.slot))
     }
 }
 
@@ -281,7 +356,7 @@ impl WeakNodeRef {
 fn release(slot: NonNull<Slot>) {
     if RELEASING.get() {
         // SAFETY: the count is zero, so the link is ours.
-        unsafe { slot.as_ref() }.next.set(PENDING.get());
+        unsafe { slot.as_ref() }.set_next(PENDING.get());
         PENDING.set(slot.as_ptr());
         return;
     }
@@ -296,7 +371,7 @@ fn release(slot: NonNull<Slot>) {
     drop_node(slot);
     while let Some(slot) = NonNull::new(PENDING.get()) {
         // SAFETY: slots on the pending list are dead and belong to this thread.
-        PENDING.set(unsafe { slot.as_ref() }.next.get());
+        PENDING.set(unsafe { slot.as_ref() }.next());
         drop_node(slot);
     }
 }
@@ -304,14 +379,19 @@ fn release(slot: NonNull<Slot>) {
 fn drop_node(slot: NonNull<Slot>) {
     // SAFETY: slots are never given back.
     let shared = unsafe { slot.as_ref() };
-    // A weak handle that succeeds from now on would see another generation.
-    shared.generation.fetch_add(1, Ordering::Release);
+    // A weak handle to this node must not find the next one that lives here. With the count at
+    // zero nobody else changes the word.
+    let next = generation(shared.counts.load(Ordering::Relaxed)).wrapping_add(1);
+    shared.counts.store((next as u64) << 32, Ordering::Release);
     // SAFETY: the count is zero: the node is initialised and nobody else can reach it. It is
-    // read out exactly once, here.
-    let node = unsafe { (*shared.node.get()).assume_init_read() };
-    drop(node);
-    LIVE.fetch_sub(1, Ordering::Relaxed);
-    if LOCAL.try_with(|local| local.push(slot)).is_err() {
+    // dropped exactly once, here.
+    unsafe { (*shared.node.get()).assume_init_drop() };
+    let kept = LOCAL.try_with(|local| {
+        local.count(-1);
+        local.push(slot);
+    });
+    if kept.is_err() {
+        ENDED.fetch_sub(1, Ordering::Relaxed);
         push_shared(slot);
     }
 }

@@ -316,7 +316,7 @@ impl Pass {
         let mut steps = 0u32;
         while let Some((_, index)) = ready.pop() {
             steps = steps.wrapping_add(1);
-            if steps % INTERRUPT_EVERY == 0
+            if steps.is_multiple_of(INTERRUPT_EVERY)
                 && let Some(check) = INTERRUPT.get()
             {
                 check()?;

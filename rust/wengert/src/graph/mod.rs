@@ -21,9 +21,9 @@
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
-//! * [`record`]: from an operation's inputs and output to a node.
+//! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
-//! * [`backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
+//! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
@@ -33,7 +33,7 @@ pub mod mode;
 pub mod node;
 pub mod record;
 
-pub use arena::{NodeRef, WeakNodeRef, live_nodes};
+pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
 pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};

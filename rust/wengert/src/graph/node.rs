@@ -10,12 +10,12 @@
 
 use super::arena::NodeRef;
 use crate::dtype::DType;
+use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Kind, Result};
-use parking_lot::Mutex;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A derivative rule, with whatever parameters the operation had.
 pub trait Op: Send + Sync {
@@ -158,16 +158,26 @@ pub struct Node {
     pub(super) op: Box<dyn Op>,
     pub(super) edges: SmallVec<[Option<Edge>; 2]>,
     pub(super) outputs: SmallVec<[OutputMeta; 1]>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Lock<State>,
 }
 
-static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Number of the newest node that this thread made or built upon.
+    static NEWEST: Cell<u64> = const { Cell::new(0) };
+}
 
 /// Accumulators run before everything else that is ready.
 pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 
-pub(super) fn next_seq() -> u64 {
-    SEQUENCE.fetch_add(1, Ordering::Relaxed)
+/// The number of a node with these inputs: above all of theirs, and above all that this thread
+/// gave before (a Lamport clock). For one thread that is the order of creation; several threads
+/// need no shared counter, and what they number does not depend on who was first.
+#[inline]
+pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
+    let inputs = edges.iter().flatten().map(|e| e.node.seq).filter(|&s| s != ACCUMULATOR_SEQ);
+    let seq = inputs.fold(NEWEST.get(), u64::max) + 1;
+    NEWEST.set(seq);
+    seq
 }
 
 impl Node {
@@ -191,7 +201,8 @@ impl Node {
         &self.outputs
     }
 
-    /// Order of creation; newer nodes have larger numbers.
+    /// Order of creation: larger than the numbers of the node's inputs and of older nodes of the
+    /// same thread.
     pub fn sequence(&self) -> u64 {
         self.seq
     }

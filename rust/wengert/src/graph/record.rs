@@ -3,8 +3,8 @@
 use super::arena::NodeRef;
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
 use crate::Result;
+use crate::lock::Lock;
 use crate::tensor::Tensor;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 /// What to save, each under the role by which the rule asks for it.
@@ -55,13 +55,23 @@ pub fn record_many(
         };
         saved.push(entry);
     }
+    let mut metas: SmallVec<[OutputMeta; 1]> = SmallVec::new();
+    for output in outputs {
+        metas.push(OutputMeta::of(output));
+    }
     let node = NodeRef::new(Node {
-        seq: next_seq(),
+        seq: next_seq(&edges),
         op,
         edges,
-        outputs: outputs.iter().map(|t| OutputMeta::of(t)).collect(),
-        state: Mutex::new(State { saved, hooks: None, freed: false }),
+        outputs: metas,
+        state: Lock::new(State { saved, hooks: None, freed: false }),
     })?;
+    if let [output] = outputs {
+        if output.dtype().is_floating() {
+            output.set_edge(Edge { node, output: 0 });
+        }
+        return Ok(());
+    }
     for (k, output) in outputs.iter().enumerate() {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node: node.clone(), output: k as u32 });

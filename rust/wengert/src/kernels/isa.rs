@@ -25,7 +25,7 @@ pub enum Isa {
     Avx512 = 2,
 }
 
-/// How many entries a [`Table`] has.
+/// How many instruction sets there are to choose from.
 pub const LEVELS: usize = 3;
 
 const UNKNOWN: u8 = u8::MAX;

@@ -44,7 +44,7 @@ pointwise_rows! {
         },
     } "HardswishBackward0" { x saves(x): |g| hardswish_backward(g, x)? }
 
-    /// Derivative of [`hardswish`].
+    /// Derivative of [`hardswish()`].
     hardswish_backward(g, x) -> y: "(grad, input)", Same, INTERNAL => {
         float: if x <= -3.0 { 0.0 } else if x >= 3.0 { g } else { g * (x / 3.0 + 0.5) },
     } "HardswishBackwardBackward0" {
@@ -67,7 +67,7 @@ pointwise_rows! {
         float: if x > 0.0 { x } else { x * slope },
     } "LeakyReluBackward0" { x saves(x, slope): |g| leaky_relu_backward(g, x, slope)? }
 
-    /// Derivative of [`leaky_relu`].
+    /// Derivative of [`leaky_relu()`].
     leaky_relu_backward(g, x, slope) -> y: "(grad, input, negative_slope)", Same, INTERNAL => {
         float: if x > 0.0 { g } else { g * slope },
     } "LeakyReluBackwardBackward0" { g saves(x, slope): |h| leaky_relu_backward(h, x, slope)? }
@@ -101,7 +101,7 @@ pointwise_rows! {
         x saves(x, beta, threshold): |g| softplus_backward(g, x, beta, threshold)?,
     }
 
-    /// Derivative of [`softplus`]: `g / (1 + e^(-βx))`.
+    /// Derivative of [`softplus()`]: `g / (1 + e^(-βx))`.
     softplus_backward(g, x, beta, threshold) -> y:
         "(grad_output, input, beta, threshold)", Same, INTERNAL =>
     {
@@ -120,7 +120,7 @@ pointwise_rows! {
         float: x * math::sigmoid(x),
     } "SiluBackward0" { x saves(x): |g| silu_backward(g, x)? }
 
-    /// Derivative of [`silu`]: `g σ(x) (1 + x (1 - σ(x)))`.
+    /// Derivative of [`silu()`]: `g σ(x) (1 + x (1 - σ(x)))`.
     silu_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: { let s = math::sigmoid(x); g * s * (1.0 + x * (1.0 - s)) },
     } "SiluBackwardBackward0" {
@@ -136,7 +136,7 @@ pointwise_rows! {
         float: 0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2 as T)),
     } "GeluBackward0" { x saves(x): |g| gelu_backward(g, x)? }
 
-    /// Derivative of [`gelu`]: `g (Φ(x) + x φ(x))`.
+    /// Derivative of [`gelu()`]: `g (Φ(x) + x φ(x))`.
     gelu_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: {
             let density = math::exp(-0.5 * x * x) * DENSITY as T;
@@ -150,7 +150,7 @@ pointwise_rows! {
         },
     }
 
-    /// [`gelu`] with `Φ` replaced by `(1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
+    /// [`gelu()`] with `Φ` replaced by `(1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
     gelu_tanh(x) -> y: "(input)", Same, INTERNAL => {
         float: {
             let u = GELU_SCALE as T * (x + GELU_CUBE as T * x * x * x);
@@ -158,7 +158,7 @@ pointwise_rows! {
         },
     } "GeluBackward0" { x saves(x): |g| gelu_tanh_backward(g, x)? }
 
-    /// Derivative of [`gelu_tanh`].
+    /// Derivative of [`gelu_tanh()`].
     gelu_tanh_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
         float: {
             let u = GELU_SCALE as T * (x + GELU_CUBE as T * x * x * x);
@@ -205,6 +205,7 @@ pointwise_rows! {
 
     /// `x` above the threshold, else `value`.
     threshold(x, limit, value) -> y: "(input, threshold, value)", Same, INTERNAL => {
+        int: if x <= limit { value } else { x },
         float: if x <= limit { value } else { x },
     } "ThresholdBackward0" {
         x saves(x, limit): |g| where_(&le(x, limit)?, &number(0.0)?, g)?,
@@ -238,11 +239,12 @@ fn hardtanh_of(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
     if x.dtype() == DType::UInt8 && lo < 0.0 {
         bail!(DType, "", "cannot do hardtanh on an unsigned type with negative limits");
     }
-    if x.dtype().is_integral() {
-        let limit = |v: f64| Tensor::full(&[], v, x.dtype());
-        return hardtanh(x, &limit(lo)?, &limit(hi)?);
-    }
-    hardtanh(x, &number(lo)?, &number(hi)?)
+    hardtanh(x, &limit_of(x, lo)?, &limit_of(x, hi)?)
+}
+
+/// A float parameter as an operand beside `x`: cut to a whole number if `x` holds whole numbers.
+fn limit_of(x: &Tensor, v: f64) -> Result<Tensor> {
+    if x.dtype().is_integral() { Tensor::full(&[], v, x.dtype()) } else { number(v) }
 }
 
 /// Refuses whole numbers, which a float parameter would otherwise promote.
@@ -424,8 +426,8 @@ pub const FUNCTIONS: &[Row] = &[
         "(input, threshold: float, value: float, inplace: bool = False)",
         " `x` above the threshold, else `value`.",
         |c| {
-            check_floating("threshold", c.tensor(0))?;
-            let (limit, value) = (number(c.float(1))?, number(c.float(2))?);
+            let limit = |k| limit_of(c.tensor(0), c.float(k));
+            let (limit, value) = (limit(1)?, limit(2)?);
             Ok(maybe_inplace(c, 3, |x| threshold(x, &limit, &value))?.into())
         }
     ),

@@ -174,7 +174,7 @@ fn parse_default(text: &str, signature: &str) -> Value {
 }
 
 /// The arguments of one call, in the order of the signature that matched.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Args {
     /// Which of the row's signatures matched.
     pub overload: usize,

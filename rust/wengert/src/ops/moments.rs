@@ -144,7 +144,7 @@ pub fn var_mean(
     Ok(moments(VAR_MEAN, x, dims, correction, keepdim)?.into_vec())
 }
 
-/// [`std`] and the mean.
+/// [`std()`] and the mean.
 pub fn std_mean(
     x: &Tensor,
     dims: Option<&[i64]>,

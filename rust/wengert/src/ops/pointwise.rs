@@ -2,14 +2,19 @@
 //!
 //! This is the one way from a tensor to [`engine::map`]. It is not generic over the operation, so
 //! that several hundred rows share one copy of it.
+//!
+//! Most calls are plain: operands of one type and shape, row-major, or Python numbers. They are
+//! recognised first and go straight to the inner loop. Everything else takes the general way, which
+//! would give the same result.
 
-use crate::dtype::{DType, ResultType};
+use crate::dtype::{DType, Element, ResultType};
 use crate::kernels::cast;
 use crate::kernels::engine::{self, Operand};
-use crate::kernels::rows::{Kernel, Kind};
+use crate::kernels::rows::{Kernel, Kind, MAX_OPERANDS};
 use crate::layout::{self, Dims, Layout, Strides};
+use crate::storage::Storage;
 use crate::tensor::Tensor;
-use crate::{Error, Result, bail};
+use crate::{Error, Result, Scalar, bail, dispatch};
 use smallvec::SmallVec;
 
 const MAX_INPUTS: usize = 4;
@@ -139,7 +144,83 @@ pub(crate) fn dense_permutation(layout: &Layout) -> Option<Strides> {
 /// # Errors
 /// If shapes do not broadcast, if the formula means nothing for the common type, or if the
 /// destination has another shape or a type that cannot hold the result.
-pub fn apply(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> {
+#[inline]
+pub fn apply<const N: usize>(spec: &Spec, inputs: &[&Tensor; N], dest: Dest) -> Result<Tensor> {
+    if let Dest::New = dest
+        && let Some(result) = apply_plain(spec, inputs)
+    {
+        return result;
+    }
+    apply_general(spec, inputs, dest)
+}
+
+/// [`apply`] for operands that an inner loop can read as they are, or `None`.
+#[allow(unsafe_code)]
+#[inline(never)]
+fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Result<Tensor>> {
+    let kernel = spec.kernel;
+    let kinds: &[Kind; N] = kernel.inputs.try_into().ok()?;
+    let decides = |k: &usize| kinds[*k] == Kind::Same && !inputs[*k].is_wrapped_number();
+    let first = inputs[(0..N).find(decides)?];
+    let dtype = first.dtype();
+    // Half precision has no loops of its own and takes the general way.
+    if !kernel.supports(dtype) || spec.promote == Promote::Float && !dtype.is_floating() {
+        return None;
+    }
+    let mut ptrs = [std::ptr::null_mut(); MAX_OPERANDS];
+    let mut steps = [0; MAX_OPERANDS];
+    let mut numbers = [0u64; N];
+    for (k, t) in inputs.iter().enumerate() {
+        if t.is_wrapped_number() {
+            // One of a higher category would decide the type.
+            if kinds[k] != Kind::Same || t.dtype().category() > dtype.category() {
+                return None;
+            }
+            write_number(&mut numbers[k], t.item().ok()?, dtype);
+            ptrs[k + 1] = (&raw mut numbers[k]).cast();
+        } else if t.dtype() == kinds[k].dtype(dtype)
+            && t.is_contiguous()
+            && t.layout().same_shape(first.layout())
+        {
+            ptrs[k + 1] = t.data_ptr();
+            steps[k + 1] = t.dtype().size() as isize;
+        } else {
+            return None;
+        }
+    }
+    let result = kernel.output.dtype(dtype);
+    let layout = first.layout().to_row_major();
+    let len = layout.numel();
+    // No overflow: elements are as large as those of an operand of this shape, or one byte.
+    let storage = match Storage::uninitialised(len * result.size()) {
+        Ok(storage) => storage,
+        Err(error) => return Some(Err(error)),
+    };
+    ptrs[0] = storage.data();
+    steps[0] = result.size() as isize;
+    // SAFETY: inputs are runs of `len` elements of the kernel's types, because the tensors are
+    // contiguous and have the shape of `layout`, or are single numbers, which live until the end of
+    // this function; the output is as long and new.
+    unsafe { engine::map_flat(kernel, dtype, len, ptrs, steps) };
+    Some(Ok(Tensor::from_parts(storage, layout, result)))
+}
+
+/// Writes a number as an element of a type.
+#[allow(unsafe_code)]
+fn write_number(place: &mut u64, value: Scalar, dtype: DType) {
+    // By way of float64 a whole number would be rounded twice.
+    if let (DType::Float32, Scalar::Int(i)) = (dtype, value) {
+        // SAFETY: eight bytes hold any element.
+        unsafe { (place as *mut u64).cast::<f32>().write(i as f32) };
+        return;
+    }
+    dispatch!(dtype, T => {
+        // SAFETY: as above.
+        unsafe { (place as *mut u64).cast::<T>().write(T::from_scalar(value)) }
+    });
+}
+
+fn apply_general(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> {
     let kernel = spec.kernel;
     let mut common = common_dtype(kernel, inputs);
     if spec.promote == Promote::Float && !common.is_floating() {

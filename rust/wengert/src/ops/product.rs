@@ -254,9 +254,21 @@ impl Product {
     }
 }
 
+/// Multiplications per nanosecond, roughly.
+const RATE: f64 = 50.0;
+
+/// How long products of matrices take that have so many elements together, if they are square.
+fn product_work(elements: usize) -> usize {
+    ((elements as f64).powf(1.5) / RATE) as usize
+}
+
 impl Op for Product {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn work(&self, elements: usize) -> usize {
+        product_work(elements)
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -293,6 +305,10 @@ struct AddProduct {
 impl Op for AddProduct {
     fn name(&self) -> &'static str {
         self.product.name
+    }
+
+    fn work(&self, elements: usize) -> usize {
+        product_work(elements)
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -2,6 +2,7 @@
 
 use super::binary::check_same_dtype;
 use super::tags::*;
+use crate::dtype::DType;
 use crate::pointwise_rows;
 use crate::tensor::Tensor;
 use crate::{Result, Scalar, bail};
@@ -31,6 +32,9 @@ pointwise_rows! {
     addcmul(x, a, b, s) -> y: "(input, tensor1, tensor2, *, value: Number = 1)", Same, ALL_FORMS,
         via |c, dest| {
             let inputs = [c.tensor(0), c.tensor(1), c.tensor(2)];
+            if inputs.iter().all(|t| t.dtype() == DType::Bool) {
+                bail!(Unsupported, "", "\"addcmul\" not implemented for 'Bool'");
+            }
             let value = factor(inputs, c.number(3))?;
             addcmul::run([inputs[0], inputs[1], inputs[2], &value], dest)
         } =>

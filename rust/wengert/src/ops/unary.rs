@@ -4,6 +4,7 @@
 
 use super::binary::{clamp, number, where_};
 use super::compare::ge;
+use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
 use crate::kernels::math;
@@ -123,7 +124,7 @@ pointwise_rows! {
     cosh(x) -> y: "(input)", Float, ALL_FORMS => { float: math::cosh(x) }
     "CoshBackward0" { x saves(x): |g| g * sinh(x)? }
 
-    /// Inverse of [`sinh`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
+    /// Inverse of [`sinh()`]. Above `LARGE`, where `x²` may overflow, `1 + x²` rounds to `x²`.
     asinh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arcsinh"] => {
         float: {
             const LARGE: T = 1e9;
@@ -135,7 +136,7 @@ pointwise_rows! {
         },
     } "AsinhBackward0" { x saves(x): |g| g * rsqrt(&(x * x + 1.0))? }
 
-    /// Inverse of [`cosh`] on `[1, ∞)`; NaN below.
+    /// Inverse of [`cosh()`] on `[1, ∞)`; NaN below.
     acosh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arccosh"] => {
         float: {
             const LARGE: T = 1e9;
@@ -146,7 +147,7 @@ pointwise_rows! {
         },
     } "AcoshBackward0" { x saves(x): |g| g * rsqrt(&(x * x - 1.0))? }
 
-    /// Inverse of [`tanh`]; NaN outside `[-1, 1]`.
+    /// Inverse of [`tanh()`]; NaN outside `[-1, 1]`.
     atanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["arctanh"] => {
         float: {
             let a = x.abs();
@@ -158,7 +159,7 @@ pointwise_rows! {
     tanh(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.tanh"] => { float: math::tanh(x) }
     "TanhBackward0" { x saves(y): |g| tanh_backward(g, y)? }
 
-    /// Derivative of [`tanh`] from its result: `g (1 - y²)`.
+    /// Derivative of [`tanh()`] from its result: `g (1 - y²)`.
     tanh_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y * y),
     } "TanhBackwardBackward0" {
@@ -170,7 +171,7 @@ pointwise_rows! {
     sigmoid(x) -> y: "(input)", Float, ALL_FORMS, aka ["nn.functional.sigmoid", "special.expit"] => { float: math::sigmoid(x) }
     "SigmoidBackward0" { x saves(y): |g| sigmoid_backward(g, y)? }
 
-    /// Derivative of [`sigmoid`] from its result: `g y (1 - y)`.
+    /// Derivative of [`sigmoid()`] from its result: `g y (1 - y)`.
     sigmoid_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: g * (1.0 - y) * y,
     } "SigmoidBackwardBackward0" {
@@ -183,7 +184,7 @@ pointwise_rows! {
         int: x.max(0 as T), float: if x < 0.0 { 0.0 } else { x },
     } "ReluBackward0" { x saves(y): |g| threshold_backward(g, y)? }
 
-    /// `g` where `y > 0`, else 0: the derivative of [`relu`] from its result.
+    /// `g` where `y > 0`, else 0: the derivative of [`relu()`] from its result.
     threshold_backward(g, y) -> z: "(grad_output, output)", Same, INTERNAL => {
         float: if y <= 0.0 { 0.0 } else { g },
     } "ThresholdBackwardBackward0" { g saves(y): |h| threshold_backward(h, y)? }
@@ -200,7 +201,7 @@ pointwise_rows! {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
-    /// `ln(x / (1 - x))`, the inverse of [`sigmoid`]; with `eps`, `x` is first limited to
+    /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
     /// `[eps, 1 - eps]`.
     logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS, aka ["special.logit"],
         via |c, dest| match c.opt_number(1) {
@@ -238,13 +239,7 @@ pointwise_rows! {
                 DType::BFloat16 => (half::bf16::MIN.to_f64(), half::bf16::MAX.to_f64()),
                 DType::Float32 => (f32::MIN as f64, f32::MAX as f64),
                 DType::Float64 => (f64::MIN, f64::MAX),
-                _ => return Ok(match dest {
-                    super::Dest::New => super::cast::clone(c.tensor(0))?,
-                    super::Dest::Into(out) => {
-                        out.copy_raw(c.tensor(0));
-                        out.clone()
-                    }
-                }),
+                _ => return placed("nan_to_num", super::cast::clone(c.tensor(0))?, dest),
             };
             let or = |k: usize, default: f64| number(c.opt_number(k).map_or(default, |v| v.to_f64()));
             let numbers = [or(1, 0.0)?, or(2, largest)?, or(3, smallest)?];

@@ -77,7 +77,7 @@ fn infer_shape(op: &'static str, numel: usize, wanted: &[i64]) -> Result<Dims> {
                      unspecified dimension size -1 can be any value and is ambiguous"
                 );
             }
-            if numel % known != 0 {
+            if !numel.is_multiple_of(known) {
                 return Err(mismatch());
             }
             shape[d] = numel / known;

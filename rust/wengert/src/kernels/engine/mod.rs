@@ -97,6 +97,29 @@ pub unsafe fn map(kernel: &Kernel, compute: DType, shape: &[usize], operands: &[
     }
 }
 
+/// [`map`] where every operand is known to be a run of `len` elements of the kernel's own type, or
+/// one such element where its step is 0. Steps are in bytes.
+///
+/// # Safety
+/// As for [`map`].
+///
+/// # Panics
+/// If the kernel does not [support](Kernel::supports) `compute`.
+#[inline]
+pub unsafe fn map_flat(
+    kernel: &Kernel,
+    compute: DType,
+    len: usize,
+    ptrs: [*mut u8; MAX_OPERANDS],
+    steps: [isize; MAX_OPERANDS],
+) {
+    let Some(table) = &kernel.loops[compute as usize] else {
+        panic!("kernel {} has no loop for {compute}", kernel.name)
+    };
+    // SAFETY: the caller's promises.
+    unsafe { run_flat(table[isa() as usize], Flat { ptrs, steps }, len) }
+}
+
 /// The step, 1 or 0, of an operand that is one run of memory or, if that is allowed, one element.
 #[inline]
 fn flat_step(shape: &[usize], strides: &[isize], scalar_allowed: bool) -> Option<isize> {

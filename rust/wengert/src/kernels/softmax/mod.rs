@@ -5,7 +5,7 @@
 //!
 //! 1. **Shift by the maximum.** With `m = max x`, `softmax(x) = e^(x-m) / Σ e^(x-m)` cannot
 //!    overflow, and the sum is at least 1. The maximum skips NaN: the sum then carries it.
-//! 2. **Two drivers, one operation.** An operation is a [`RowOp`](rows::RowOp): what is summed,
+//! 2. **Two drivers, one operation.** An operation is a [`RowOp`]: what is summed,
 //!    and what an element becomes. One driver runs it along contiguous rows, the other, for
 //!    `inner > 1`, down columns with a vector across them.
 //! 3. **One shape for all sums.** A row is read in vectors of 32 elements; element `i` of a sum

@@ -159,7 +159,7 @@ pointwise_rows! {
         float: !(x >= 0.0 && x <= 1.0),
     }
 
-    /// [`binary_cross_entropy`] of `σ(x)`, without overflow: `(1 - t) x + ln(1 + e⁻ˣ)`.
+    /// [`binary_cross_entropy()`] of `σ(x)`, without overflow: `(1 - t) x + ln(1 + e⁻ˣ)`.
     bce_with_logits(x, t) -> y: "(input, target)", Same, INTERNAL | NONDIFF => {
         float: (if x > 0.0 { x } else { 0.0 }) - x * t + math::log1p(math::exp(-x.abs())),
     }
@@ -173,7 +173,7 @@ pointwise_rows! {
         t saves(g): |h| -(h * g),
     }
 
-    /// [`bce_with_logits`] where `t` counts `p`-fold: `(1 - t) x + (1 + (p-1) t) ln(1 + e⁻ˣ)`.
+    /// [`bce_with_logits()`] where `t` counts `p`-fold: `(1 - t) x + (1 + (p-1) t) ln(1 + e⁻ˣ)`.
     bce_with_positive_weight(x, t, p) -> y:
         "(input, target, pos_weight)", Same, INTERNAL | NONDIFF =>
     {
