@@ -88,7 +88,7 @@ class Op:
     forms     f function, m method, i in-place method (`name_`), o takes `out=`
     dtypes    the element types it accepts for the sampled arrays
     result    element type of the result: same, float (integers become float32), sum (integers
-              become int64), bool, int64
+              become int64), or its name
     order     how many times it is differentiable; 0 where it is no function of the reals
     low/high  the domain of random floating and integer values
     tol       factor on the tolerance of the element type
