@@ -4,13 +4,11 @@ import numpy as np
 from op_reference import tup
 
 from .columns import (
-    ALL,
     FLOATS,
     INTS,
     NEGATIVE_SIZE,
     NUMBERS,
     SHAPES,
-    Op,
     S,
     creation,
     each_shape,
@@ -82,6 +80,4 @@ ROWS = [
         shape=lambda p, n, replacement=False: (*p.shape[:-1], n),
         errors=[(S(ones(3), 4), RuntimeError, "replacement"), (S(-ones(3), 1), RuntimeError, "< 0"),
         (S(ones(3), 0), RuntimeError, "<= 0")]),
-    Op("fill", np.full_like, lambda g: [S(g(*s), 1) for s in SHAPES], "f", ALL,
-        errors=[(S(ones(2), ones(2)), RuntimeError, "0-dimension")]),
 ]  # fmt: skip
