@@ -31,6 +31,7 @@ pub mod macros;
 pub mod matmul;
 pub mod moments;
 pub mod norm;
+pub mod part;
 pub mod places;
 pub mod pointwise;
 pub(crate) mod product;

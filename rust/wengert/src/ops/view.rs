@@ -1,9 +1,10 @@
 //! Operations that look at the same memory in another way.
 //!
 //! A view is a new [`Layout`] over the same storage, so each operation here computes a layout and
-//! says how a gradient travels back. Most rules are views themselves. Cutting out a part
-//! ([`index_view`]) needs its adjoint, [`embed`]: zeros with the gradient in the part's place.
+//! says how a gradient travels back. Most rules are views themselves. Cutting out parts has a file
+//! of its own, [`part`](super::part).
 
+pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
 use crate::graph::{Context, Gradients, Op, record};
@@ -15,7 +16,11 @@ use smallvec::{SmallVec, smallvec};
 type Indices = SmallVec<[i64; 5]>;
 
 /// Records a view whose gradient is computed by `rule`.
-fn finish(x: &Tensor, layout: Layout, op: impl FnOnce() -> Box<dyn Op>) -> Result<Tensor> {
+pub(super) fn finish(
+    x: &Tensor,
+    layout: Layout,
+    op: impl FnOnce() -> Box<dyn Op>,
+) -> Result<Tensor> {
     let y = x.view_as_layout(layout);
     if record::recording(&[x]) {
         record::record(&y, &[x], &[], op())?;
@@ -366,273 +371,6 @@ pub fn flatten(x: &Tensor, start: i64, end: i64) -> Result<Tensor> {
     shape.push(s[a..=b].iter().product());
     shape.extend_from_slice(&s[b + 1..]);
     reshape_to(x, &shape)
-}
-
-/// What a view takes of one axis.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Take {
-    /// One position; the axis is gone.
-    One(usize),
-    /// `len` positions from `start` on, `step` apart (which may be negative).
-    Range {
-        /// First position.
-        start: usize,
-        /// Distance.
-        step: isize,
-        /// How many.
-        len: usize,
-    },
-}
-
-impl Take {
-    /// The whole axis.
-    pub fn all(size: usize) -> Take {
-        Take::Range { start: 0, step: 1, len: size }
-    }
-}
-
-type Takes = SmallVec<[Take; 5]>;
-
-fn cut(layout: &Layout, takes: &[Take]) -> Layout {
-    let mut shape = Dims::new();
-    let mut strides = Strides::new();
-    let mut offset = layout.offset() as isize;
-    for (take, &stride) in takes.iter().zip(layout.strides()) {
-        match *take {
-            Take::One(i) => offset += i as isize * stride,
-            Take::Range { start, step, len } => {
-                if len > 0 {
-                    offset += start as isize * stride;
-                }
-                shape.push(len);
-                strides.push(stride * step);
-            }
-        }
-    }
-    Layout::strided(&shape, &strides, offset as usize)
-}
-
-struct IndexView {
-    name: &'static str,
-    shape: Dims,
-    takes: Takes,
-}
-
-impl Op for IndexView {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
-        Ok(smallvec![Some(embed(g, &self.shape, &self.takes)?)])
-    }
-}
-
-/// The part of `x` that `takes` (one per axis, in bounds) describes.
-pub fn index_view(name: &'static str, x: &Tensor, takes: &[Take]) -> Result<Tensor> {
-    finish(x, cut(x.layout(), takes), || {
-        let takes = SmallVec::from_slice(takes);
-        Box::new(IndexView { name, shape: SmallVec::from_slice(x.shape()), takes })
-    })
-}
-
-/// Zeros of `shape` with `part` in the place that `takes` describes: the adjoint of
-/// [`index_view`].
-pub fn embed(part: &Tensor, shape: &[usize], takes: &[Take]) -> Result<Tensor> {
-    struct Embed(Takes);
-    impl Op for Embed {
-        fn name(&self) -> &'static str {
-            "SliceBackwardBackward0"
-        }
-        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
-            Ok(smallvec![Some(index_view("SliceBackward0", g, &self.0)?)])
-        }
-    }
-    let whole = Tensor::zeros(shape, part.dtype())?;
-    whole.detach().view_as_layout(cut(whole.layout(), takes)).copy_raw(part);
-    if record::recording(&[part]) {
-        record::record(&whole, &[part], &[], Box::new(Embed(SmallVec::from_slice(takes))))?;
-    }
-    Ok(whole)
-}
-
-/// `x` with zeros in the place that `takes` describes; linear, and its own adjoint.
-pub(crate) fn erase(x: &Tensor, takes: &[Take]) -> Result<Tensor> {
-    struct Erase(Takes);
-    impl Op for Erase {
-        fn name(&self) -> &'static str {
-            "EraseBackward0"
-        }
-        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-            let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
-            Ok(smallvec![Some(erase(g, &self.0)?)])
-        }
-    }
-    let y = Tensor::uninitialised("erase", x.shape(), x.dtype())?;
-    y.copy_raw(x);
-    y.detach().view_as_layout(cut(y.layout(), takes)).fill_raw(crate::Scalar::Int(0));
-    if record::recording(&[x]) {
-        record::record(&y, &[x], &[], Box::new(Erase(SmallVec::from_slice(takes))))?;
-    }
-    Ok(y)
-}
-
-fn take_all_but(x: &Tensor, dim: usize, take: Take) -> Takes {
-    let mut takes: Takes = x.shape().iter().map(|&s| Take::all(s)).collect();
-    takes[dim] = take;
-    takes
-}
-
-/// One position along an axis, which is dropped.
-pub fn select(x: &Tensor, dim: i64, index: i64) -> Result<Tensor> {
-    if x.ndim() == 0 {
-        bail!(Index, "", "select() cannot be applied to a 0-dim tensor.");
-    }
-    let d = wrap_dim(dim, x.ndim())?;
-    let size = x.shape()[d] as i64;
-    if index < -size || index >= size {
-        bail!(
-            Index,
-            "",
-            "select(): index {index} out of range for tensor of size {:?} at dimension {d}",
-            x.shape()
-        );
-    }
-    let at = if index < 0 { index + size } else { index } as usize;
-    index_view("SelectBackward0", x, &take_all_but(x, d, Take::One(at)))
-}
-
-/// `length` positions along an axis from `start` on.
-pub fn narrow(x: &Tensor, dim: i64, start: i64, length: i64) -> Result<Tensor> {
-    if x.ndim() == 0 {
-        bail!(Shape, "", "narrow() cannot be applied to a 0-dim tensor.");
-    }
-    let d = wrap_dim(dim, x.ndim())?;
-    let size = x.shape()[d] as i64;
-    if length < 0 {
-        bail!(Value, "", "narrow(): length must be non-negative.");
-    }
-    if start < -size || start > size {
-        bail!(
-            Index,
-            "",
-            "start out of range (expected to be in range of [{}, {size}], but got {start})",
-            -size
-        );
-    }
-    let at = if start < 0 { start + size } else { start };
-    if at > size - length {
-        bail!(Value, "", "start ({at}) + length ({length}) exceeds dimension size ({size}).");
-    }
-    let take = Take::Range { start: at as usize, step: 1, len: length as usize };
-    index_view("SliceBackward0", x, &take_all_but(x, d, take))
-}
-
-/// Several parts of one tensor, made by one node.
-fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result<Vec<Tensor>> {
-    struct Parts {
-        name: &'static str,
-        shape: Dims,
-        takes: Vec<Takes>,
-    }
-    impl Op for Parts {
-        fn name(&self) -> &'static str {
-            self.name
-        }
-        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-            let mut sum: Option<Tensor> = None;
-            for (g, takes) in grads.iter().zip(&self.takes) {
-                if let Some(g) = g {
-                    let whole = embed(g, &self.shape, takes)?;
-                    sum = Some(match sum {
-                        None => whole,
-                        Some(s) => s + whole,
-                    });
-                }
-            }
-            Ok(smallvec![sum])
-        }
-    }
-    let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();
-    let views: Vec<Tensor> = takes.iter().map(|t| x.view_as_layout(cut(x.layout(), t))).collect();
-    if record::recording(&[x]) && !views.is_empty() {
-        let outputs: Vec<&Tensor> = views.iter().collect();
-        let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes };
-        record::record_many(&outputs, &[x], &[], Box::new(op))?;
-    }
-    Ok(views)
-}
-
-/// All slices along an axis, which is dropped.
-pub fn unbind(x: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
-    if x.ndim() == 0 {
-        bail!(Index, "", "Dimension specified as {dim} but tensor has no dimensions (unbind)");
-    }
-    let d = wrap_dim(dim, x.ndim())?;
-    parts("UnbindBackward0", x, d, (0..x.shape()[d]).map(Take::One).collect())
-}
-
-/// Pieces of the given lengths along an axis.
-pub fn split_with_sizes(x: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
-    let d = wrap_dim(dim, x.ndim())?;
-    if x.ndim() == 0 {
-        bail!(Shape, "", "split expects at least a 1-dimensional tensor");
-    }
-    if sizes.iter().any(|&s| s < 0) || sizes.iter().sum::<i64>() != x.shape()[d] as i64 {
-        bail!(
-            Shape,
-            "",
-            "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at \
-             dimension {d}), but got split_sizes={sizes:?}",
-            x.shape()[d]
-        );
-    }
-    let mut start = 0;
-    let takes = sizes.iter().map(|&s| {
-        let take = Take::Range { start, step: 1, len: s as usize };
-        start += s as usize;
-        take
-    });
-    parts("SplitWithSizesBackward0", x, d, takes.collect())
-}
-
-/// Pieces of `size` along an axis; the last may be shorter.
-pub fn split(x: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
-    if x.ndim() == 0 {
-        bail!(Shape, "", "split expects at least a 1-dimensional tensor");
-    }
-    let d = wrap_dim(dim, x.ndim())?;
-    let n = x.shape()[d];
-    if size < 0 || (size == 0 && n != 0) {
-        bail!(
-            Value,
-            "",
-            "split expects split_size be non-negative, but got split_size={size} for dimension size {n}"
-        );
-    }
-    let size = (size as usize).max(1);
-    let count = n.div_ceil(size).max(1);
-    let takes =
-        (0..count).map(|i| Take::Range { start: i * size, step: 1, len: size.min(n - i * size) });
-    parts("SplitBackward0", x, d, takes.collect())
-}
-
-/// At most `chunks` pieces of equal length along an axis.
-pub fn chunk(x: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
-    if x.ndim() == 0 {
-        bail!(Shape, "", "chunk expects at least a 1-dimensional tensor");
-    }
-    if chunks <= 0 {
-        bail!(Value, "", "chunk expects `chunks` to be greater than 0, got: {chunks}");
-    }
-    let d = wrap_dim(dim, x.ndim())?;
-    let n = x.shape()[d];
-    if n == 0 {
-        return split_with_sizes(x, &vec![0; chunks as usize], dim);
-    }
-    split(x, n.div_ceil(chunks as usize) as i64, dim)
 }
 
 /// The same tensor without history.

@@ -1,0 +1,289 @@
+//! What autograd knows about a tensor: history, gradient, hooks, and the place of a view.
+
+use super::*;
+
+impl Tensor {
+    /// Whether gradients flow to or through this tensor.
+    #[inline]
+    pub fn requires_grad(&self) -> bool {
+        self.0.requires_grad.load(Ordering::Relaxed) || (self.0.is_view && self.joined_graph())
+    }
+
+    /// Whether this view's base became part of a graph by a write since the view was made.
+    fn joined_graph(&self) -> bool {
+        let autograd = self.0.autograd.lock();
+        let Some(base) = &autograd.base else { return false };
+        let base_autograd = base.0.autograd.lock();
+        base_autograd.rebased != autograd.rebased && base_autograd.edge.is_some()
+    }
+
+    /// Gives a base a new history; its views notice when they are next asked for theirs.
+    pub(crate) fn rebase(&self, edge: Edge) {
+        self.0.autograd.lock().rebased += 1;
+        self.set_edge(edge);
+    }
+
+    /// Makes this view a recorded part of what its base is now.
+    pub(crate) fn follow_base(&self) -> Result<()> {
+        let Some(base) = self.base() else { return Ok(()) };
+        if !base.is_contiguous() {
+            bail!(
+                Unsupported,
+                "view",
+                "the base of this view, written to since, has gaps (shape {:?}, strides {:?})",
+                base.shape(),
+                base.layout().strides()
+            );
+        }
+        let part = crate::graph::inplace::Part::of(self, &base);
+        let fresh = part.cut(&base.alias_with_edge(base.edge()?))?;
+        let rebased = base.0.autograd.lock().rebased;
+        self.0.autograd.lock().rebased = rebased;
+        if let Some(edge) = fresh.grad_fn() {
+            self.set_edge(edge);
+        }
+        Ok(())
+    }
+
+    /// Brings the history of a view up to date if its base was written to through another view.
+    fn refresh(&self) -> Result<()> {
+        if !self.0.is_view {
+            return Ok(());
+        }
+        let stale = {
+            let autograd = self.0.autograd.lock();
+            autograd.base.as_ref().is_some_and(|b| b.0.autograd.lock().rebased != autograd.rebased)
+        };
+        if stale {
+            let _mode = crate::graph::GradMode::new(true);
+            self.follow_base()?;
+        }
+        Ok(())
+    }
+
+    /// Whether no recorded operation made this tensor.
+    pub fn is_leaf(&self) -> bool {
+        !self.requires_grad() || self.0.autograd.lock().edge.is_none()
+    }
+
+    /// Makes a leaf require grad or not.
+    ///
+    /// # Errors
+    /// For integer types, and for `false` on a tensor with history.
+    pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
+        if requires_grad && !self.dtype().is_floating() {
+            bail!(
+                Grad,
+                "",
+                "only Tensors of floating point and complex dtype can require gradients, got {}",
+                self.dtype()
+            );
+        }
+        if !self.is_leaf() {
+            if requires_grad {
+                return Ok(());
+            }
+            bail!(
+                Grad,
+                "",
+                "you can only change requires_grad flags of leaf variables. If you want to use a \
+                 computed variable in a subgraph that doesn't require differentiation use \
+                 var_no_grad = var.detach()."
+            );
+        }
+        self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The node that made this tensor; `None` for leaves.
+    pub fn grad_fn(&self) -> Option<Edge> {
+        // A failure to refresh leaves the history as it was; the next recorded use reports it.
+        let _ = self.refresh();
+        self.0.autograd.lock().edge.clone()
+    }
+
+    /// Where a gradient for this tensor goes: to the node that made it, or to the accumulator of
+    /// a leaf, which is made now if need be.
+    pub fn edge(&self) -> Result<Option<Edge>> {
+        if !self.requires_grad() {
+            return Ok(None);
+        }
+        self.refresh()?;
+        let mut autograd = self.0.autograd.lock();
+        if let Some(edge) = &autograd.edge {
+            return Ok(Some(edge.clone()));
+        }
+        let rare = autograd.rare.get_or_insert_default();
+        if let Some(node) = rare.accumulator.as_ref().and_then(WeakNodeRef::upgrade) {
+            return Ok(Some(Edge { node, output: 0 }));
+        }
+        let node: NodeRef = AccumulateGrad::node(self)?;
+        rare.accumulator = Some(node.downgrade());
+        Ok(Some(Edge { node, output: 0 }))
+    }
+
+    /// Like [`Tensor::edge`], but never makes an accumulator.
+    pub(crate) fn edge_if_any(&self) -> Option<Edge> {
+        if !self.requires_grad() {
+            return None;
+        }
+        let autograd = self.0.autograd.lock();
+        if let Some(edge) = &autograd.edge {
+            return Some(edge.clone());
+        }
+        let node = autograd.rare.as_ref()?.accumulator.as_ref()?.upgrade()?;
+        Some(Edge { node, output: 0 })
+    }
+
+    /// Gives the tensor a history.
+    #[inline]
+    pub fn set_edge(&self, edge: Edge) {
+        let old = self.0.autograd.lock().edge.replace(edge);
+        self.0.requires_grad.store(true, Ordering::Relaxed);
+        drop(old);
+    }
+
+    /// What takes this tensor's place when a user gives it other data (`x.data = value`): the
+    /// memory of `value` with the history, gradient and hooks of this tensor.
+    ///
+    /// # Errors
+    /// If the tensor requires grad and `value` has a type that cannot.
+    pub fn with_data(&self, value: &Tensor) -> Result<Tensor> {
+        let new = value.detach();
+        if !self.requires_grad() {
+            return Ok(new);
+        }
+        if !new.dtype().is_floating() {
+            bail!(
+                DType,
+                "data",
+                "a tensor that requires grad cannot take over {} data",
+                new.dtype()
+            );
+        }
+        let mut old = self.0.autograd.lock();
+        let mut rare = std::mem::take(old.rare.get_or_insert_default());
+        rare.accumulator = None;
+        old.rare.get_or_insert_default().moved_to = Some(new.clone());
+        *new.0.autograd.lock() =
+            Autograd { edge: old.edge.take(), base: None, rebased: old.rebased, rare: Some(rare) };
+        new.0.requires_grad.store(true, Ordering::Relaxed);
+        Ok(new)
+    }
+
+    /// The tensor that stands for this one now, see [`Tensor::with_data`].
+    pub(crate) fn current(&self) -> Tensor {
+        let mut tensor = self.clone();
+        loop {
+            let next = tensor.0.autograd.lock().rare.as_ref().and_then(|r| r.moved_to.clone());
+            match next {
+                Some(next) => tensor = next,
+                None => return tensor,
+            }
+        }
+    }
+
+    /// Cuts the tensor off from its history, in place.
+    pub fn detach_(&self) {
+        let old = self.0.autograd.lock().edge.take();
+        self.0.requires_grad.store(false, Ordering::Relaxed);
+        drop(old);
+    }
+
+    /// The tensor whose memory this one views.
+    pub fn base(&self) -> Option<Tensor> {
+        self.0.autograd.lock().base.clone()
+    }
+
+    /// The accumulated gradient.
+    pub fn grad(&self) -> Option<Tensor> {
+        self.0.autograd.lock().rare.as_ref()?.grad.clone()
+    }
+
+    /// Replaces the accumulated gradient.
+    pub fn set_grad(&self, grad: Option<Tensor>) {
+        let old = {
+            let mut autograd = self.0.autograd.lock();
+            if grad.is_none() && autograd.rare.is_none() {
+                return;
+            }
+            std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
+        };
+        drop(old);
+    }
+
+    /// Keeps the gradient of a computed tensor in `.grad` during backward.
+    pub fn retain_grad(&self) -> Result<()> {
+        if !self.requires_grad() {
+            bail!(Grad, "", "can't retain_grad on Tensor that has requires_grad=False");
+        }
+        let edge = {
+            let mut autograd = self.0.autograd.lock();
+            let Some(edge) = autograd.edge.clone() else { return Ok(()) };
+            let rare = autograd.rare.get_or_insert_default();
+            if std::mem::replace(&mut rare.retains_grad, true) {
+                return Ok(());
+            }
+            edge
+        };
+        edge.node.retain_grad(edge.output, self.downgrade());
+        Ok(())
+    }
+
+    /// Whether [`Tensor::retain_grad`] was called.
+    pub fn retains_grad(&self) -> bool {
+        self.0.autograd.lock().rare.as_ref().is_some_and(|r| r.retains_grad)
+    }
+
+    /// Adds an observer of this tensor's gradient.
+    pub fn register_hook(&self, hook: Hook) -> Result<HookHandle> {
+        if !self.requires_grad() {
+            bail!(Grad, "", "cannot register a hook on a tensor that doesn't require gradient");
+        }
+        if let Some(edge) = self.grad_fn() {
+            let id = edge.node.add_hook(edge.output, hook);
+            return Ok(HookHandle::Node(edge.node.downgrade(), id));
+        }
+        let mut autograd = self.0.autograd.lock();
+        let rare = autograd.rare.get_or_insert_default();
+        rare.next_hook += 1;
+        let id = rare.next_hook;
+        rare.hooks.push((id, hook));
+        Ok(HookHandle::Leaf(self.downgrade(), id))
+    }
+
+    pub(crate) fn leaf_hooks(&self) -> Vec<Hook> {
+        let autograd = self.0.autograd.lock();
+        let hooks = autograd.rare.as_ref().map(|r| &r.hooks[..]).unwrap_or_default();
+        hooks.iter().map(|(_, h)| h.clone()).collect()
+    }
+}
+
+/// Removes a hook from where it was registered.
+pub enum HookHandle {
+    /// On a computed tensor: the hook lives in its node.
+    Node(WeakNodeRef, u64),
+    /// On a leaf.
+    Leaf(WeakTensor, u64),
+}
+
+impl HookHandle {
+    /// Removes the hook. Doing so twice, or after the tensor died, is harmless.
+    pub fn remove(&self) {
+        match self {
+            HookHandle::Node(node, id) => {
+                if let Some(node) = node.upgrade() {
+                    node.remove_hook(*id);
+                }
+            }
+            HookHandle::Leaf(tensor, id) => {
+                let Some(tensor) = tensor.upgrade() else { return };
+                let removed = tensor.0.autograd.lock().rare.as_mut().and_then(|rare| {
+                    let at = rare.hooks.iter().position(|(i, _)| i == id)?;
+                    Some(rare.hooks.remove(at))
+                });
+                drop(removed);
+            }
+        }
+    }
+}
