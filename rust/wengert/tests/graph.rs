@@ -151,3 +151,18 @@ fn parallel_branches_give_serial_bits() {
         assert!(run(count) == serial, "{count} threads");
     }
 }
+
+/// `x.data = value` between forward and backward: the gradient reaches who stands for `x` now.
+#[test]
+fn other_data_keeps_gradient_and_graph() {
+    let x = leaf(&[1.0, 2.0]);
+    let y = ops::reduce::sum(&(&x * 3.0), None, false, None).unwrap();
+    let mut now = x.clone();
+    for _ in 0..3 {
+        now = now.with_data(&Tensor::from_slice(&[5.0, 6.0], &[2]).unwrap()).unwrap();
+    }
+    backward(&y);
+    assert!(x.grad().is_none());
+    assert_eq!(values(&now.grad().unwrap()), [3.0, 3.0]);
+    assert_eq!(values(&now), [5.0, 6.0]);
+}

@@ -164,7 +164,11 @@ impl Tensor {
         let mut old = self.0.autograd.lock();
         let mut rare = std::mem::take(old.rare.get_or_insert_default());
         rare.accumulator = None;
-        old.rare.get_or_insert_default().moved_to = Some(new.clone());
+        // All bodies that ever stood for this tensor share one pointer to the one that does now, so
+        // that none of them keeps another alive.
+        let heir = rare.heir.get_or_insert_with(|| Arc::new(Mutex::new(new.downgrade()))).clone();
+        *heir.lock() = new.downgrade();
+        old.rare.get_or_insert_default().heir = Some(heir);
         *new.0.autograd.lock() =
             Autograd { edge: old.edge.take(), base: None, rebased: old.rebased, rare: Some(rare) };
         new.0.requires_grad.store(true, Ordering::Relaxed);
@@ -173,14 +177,9 @@ impl Tensor {
 
     /// The tensor that stands for this one now, see [`Tensor::with_data`].
     pub(crate) fn current(&self) -> Tensor {
-        let mut tensor = self.clone();
-        loop {
-            let next = tensor.0.autograd.lock().rare.as_ref().and_then(|r| r.moved_to.clone());
-            match next {
-                Some(next) => tensor = next,
-                None => return tensor,
-            }
-        }
+        let heir = self.0.autograd.lock().rare.as_ref().and_then(|r| r.heir.clone());
+        let now = heir.and_then(|heir| heir.lock().upgrade());
+        now.unwrap_or_else(|| self.clone())
     }
 
     /// Cuts the tensor off from its history, in place.

@@ -19,6 +19,8 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
@@ -63,8 +65,9 @@ struct Rare {
     hooks: Vec<(u64, Hook)>,
     next_hook: u64,
     retains_grad: bool,
-    /// Who took this tensor's place, for graphs that still lead here.
-    moved_to: Option<Tensor>,
+    /// Who stands in this tensor's place now, if it was given other data; for graphs that still
+    /// lead here.
+    heir: Option<Arc<Mutex<WeakTensor>>>,
 }
 
 const _: () = assert!(
