@@ -467,6 +467,7 @@ impl Pass {
     }
 
     fn reach_leaf(&mut self, node: &NodeRef, leaf: &Tensor, mut gradient: Tensor) -> Result<()> {
+        let leaf = leaf.current();
         for hook in leaf.leaf_hooks() {
             gradient = private(gradient)?;
             if let Some(replaced) = hook(&gradient)? {
@@ -479,7 +480,7 @@ impl Pass {
             }
         }
         if self.accumulate {
-            self.leaves.push((leaf.clone(), gradient));
+            self.leaves.push((leaf, gradient));
         }
         Ok(())
     }
@@ -529,7 +530,6 @@ impl Pass {
                     continue;
                 }
             }
-            let tensor = tensor.current();
             match tensor.grad() {
                 None => {
                     let owned = if create_graph { gradient } else { own(gradient)? };
