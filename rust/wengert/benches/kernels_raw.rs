@@ -68,7 +68,7 @@ fn time(mut f: impl FnMut()) -> f64 {
 
 fn main() {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
-    println!("{:?}", isa::isa());
+    eprintln!("{:?}", isa::isa());
     let report = |name: &str, n: usize, f: &mut dyn FnMut()| {
         if name.contains(&filter) {
             let t = time(f);
