@@ -210,7 +210,6 @@ LEAKS = {
     "numpy": ("", "a = torch.ones(1000).numpy(); t = torch.from_numpy(a); b = t.numpy(); np.asarray(t[2:])"),
     "never walked": ("x = torch.randn(1000, requires_grad=True)", "y = x\nfor _ in range(10):\n    y = y.sin()"),
     "printing": ("x = torch.randn(1000, requires_grad=True)", "repr(x * 2); (x * 2).tolist()"),
-    "attribute cycle": ("", "x = torch.randn(1000, requires_grad=True); y = x * 2; x.result = y; del x, y"),
 }  # fmt: skip
 
 
