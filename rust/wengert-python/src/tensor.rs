@@ -183,7 +183,7 @@ impl PyTensor {
     #[new]
     #[pyo3(signature = (*args, **kwargs))]
     fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
-        data::legacy_constructor(args, kwargs).map(|t| PyTensor::of(t))
+        data::legacy_constructor(args, kwargs).map(PyTensor::of)
     }
 
     // Attributes that users set. ---------------------------------------------------------------
