@@ -74,6 +74,14 @@ impl BoundRow {
         self.overloads[args.overload].0.params.iter().position(|p| p.kind == kind)
     }
 
+    /// Adds what the parameters of the first signature are when not given, after those there are.
+    pub fn push_defaults(&self, args: &mut Args) {
+        let given = args.values.len();
+        for param in self.overloads[0].0.params.iter().skip(given) {
+            args.values.push(param.default.clone().unwrap_or(Value::None));
+        }
+    }
+
     /// Fills `args` with values for the first signature that takes the call. They are written in
     /// place, because moving a dozen words per call is a good part of a small one.
     pub fn parse(&self, py: Python<'_>, call: &Call<'_, '_>, args: &mut Args) -> PyResult<()> {

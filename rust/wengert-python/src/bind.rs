@@ -19,7 +19,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::ffi::CString;
+use wengert::Tensor;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
@@ -206,6 +208,20 @@ fn finish<'py>(
     output(py, result)
 }
 
+/// An augmented assignment `target op= other`, by the row of that name.
+pub fn in_place(py: Python<'_>, name: &str, target: Tensor, other: Tensor) -> PyResult<()> {
+    static NUMBERS: PyOnceLock<HashMap<&'static str, usize>> = PyOnceLock::new();
+    let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
+    let numbers =
+        NUMBERS.get_or_init(py, || rows.iter().enumerate().map(|(i, r)| (r.row.name, i)).collect());
+    let row = &rows[numbers[name]];
+    let mut args = Args::default();
+    args.values.extend([ops::Value::Tensor(target), ops::Value::Tensor(other)]);
+    row.push_defaults(&mut args);
+    caught(|| released(py, &mut args, |args| row.row.call_inplace(args)))?;
+    Ok(())
+}
+
 /// The in-place form of a view: the object stands for the view from now on.
 fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let object = call.slf.expect("methods have an object");
@@ -217,7 +233,7 @@ fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py,
 }
 
 /// Elements above which other Python threads may run meanwhile.
-const RELEASE_ABOVE: usize = 1 << 18;
+pub const RELEASE_ABOVE: usize = 1 << 18;
 
 /// Runs an operation, without the interpreter lock if it is long.
 #[inline]

@@ -2,6 +2,7 @@
 
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
+use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
@@ -85,9 +86,6 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
 
 type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
-/// Elements above which other Python threads may run meanwhile.
-const RELEASE_ABOVE: usize = 1 << 18;
-
 #[inline]
 #[allow(unsafe_code)]
 fn binary<'py>(
@@ -130,20 +128,7 @@ fn augmented(slf: &Bound<'_, PyTensor>, other: &Bound<'_, PyAny>, name: &str) ->
             other.get_type().name()?
         )));
     };
-    call_inplace(slf, name, &[ops::Value::Tensor(other)])
-}
-
-/// Calls a row's in-place form by name, with values for all parameters after the first.
-pub fn call_inplace(slf: &Bound<'_, PyTensor>, name: &str, rest: &[ops::Value]) -> PyResult<()> {
-    let row = ops::find(name).expect("operators name rows of the table");
-    let mut values = smallvec::smallvec![ops::Value::Tensor(slf.get().tensor())];
-    values.extend(rest.iter().cloned());
-    let signature = ops::Signature::parse(row.signatures[0]);
-    for param in signature.params.iter().skip(values.len()) {
-        values.push(param.default.clone().unwrap_or(ops::Value::None));
-    }
-    row.call_inplace(&mut ops::Args { overload: 0, values }).or_raise()?;
-    Ok(())
+    bind::in_place(slf.py(), name, slf.get().tensor(), other)
 }
 
 /// A tensor as the printer sees it.

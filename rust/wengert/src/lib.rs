@@ -2,7 +2,8 @@
 //!
 //! R. E. Wengert described the tape of reverse-mode differentiation in 1964: the list of
 //! operations in the order they ran, walked backwards. This crate is that list. Each layer
-//! knows only the ones below it:
+//! knows only the ones below it (but for the scheduler in [`graph`], which adds up gradients with
+//! operations, because under `create_graph` the sums are recorded too):
 //!
 //! | module | what it holds |
 //! |---|---|
