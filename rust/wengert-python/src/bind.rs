@@ -11,6 +11,7 @@
 
 use crate::args::{BoundRow, Call, flag};
 use crate::error::{OrRaise, caught};
+use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -246,7 +247,7 @@ fn released<T: Send>(
         ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
         _ => false,
     });
-    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
+    if large { detached(py, || work(args)).or_raise() } else { work(args).or_raise() }
 }
 
 /// Python's picture of a result.

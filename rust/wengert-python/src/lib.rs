@@ -9,6 +9,7 @@
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`site`] | where the user's code is |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -26,6 +27,7 @@ mod index;
 mod numpy;
 mod random;
 mod settings;
+mod site;
 mod tensor;
 mod types;
 
@@ -37,6 +39,7 @@ use pyo3::types::PyList;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
+    site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;

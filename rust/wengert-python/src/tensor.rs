@@ -5,6 +5,7 @@ use crate::autograd::{self, PyNode};
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
+use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
 use crate::{data, index, numpy};
 use pyo3::basic::CompareOp;
@@ -105,7 +106,7 @@ fn binary<'py>(
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
-    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
+    let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
 }
 

@@ -22,19 +22,25 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
+//! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod census;
+mod explain;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+pub mod site;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
 pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};
+pub use site::Site;

@@ -2,6 +2,7 @@
 
 use super::arena::NodeRef;
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
@@ -64,7 +65,7 @@ pub fn record_many(
         op,
         edges,
         outputs: metas,
-        state: Lock::new(State { saved, hooks: None, freed: false }),
+        state: Lock::new(State::new(saved, Site::here())),
     })?;
     if let [output] = outputs {
         if output.dtype().is_floating() {

@@ -7,7 +7,7 @@
 mod autograd;
 mod elements;
 
-pub use autograd::HookHandle;
+pub use autograd::{HookHandle, Severed};
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
@@ -21,7 +21,7 @@ use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
@@ -41,6 +41,8 @@ struct Body {
     wrapped_number: bool,
     is_view: bool,
     requires_grad: AtomicBool,
+    /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
+    severed: AtomicU32,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -103,6 +105,7 @@ impl Tensor {
             wrapped_number,
             is_view,
             requires_grad: AtomicBool::new(false),
+            severed: AtomicU32::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
