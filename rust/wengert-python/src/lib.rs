@@ -24,6 +24,7 @@ mod grad_mode;
 mod held;
 mod index;
 mod numpy;
+mod object;
 mod random;
 mod settings;
 mod tensor;
@@ -38,6 +39,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
+    object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;

@@ -5,13 +5,13 @@ use crate::autograd::{self, PyNode};
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
+pub use crate::object::wrap;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
 use crate::{data, index, numpy};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
@@ -19,16 +19,13 @@ use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
-#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
-pub struct PyTensor(TensorCell, Attributes);
-
-/// What a user hung on a tensor object, made at first use: a dict in every object would cost a good
-/// part of a small operation.
-type Attributes = PyOnceLock<Py<PyDict>>;
+#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, dict, weakref)]
+pub struct PyTensor(TensorCell);
 
 impl PyTensor {
-    fn of(tensor: Tensor) -> PyTensor {
-        PyTensor(TensorCell::new(tensor), Attributes::new())
+    /// The object's value.
+    pub fn of(tensor: Tensor) -> PyTensor {
+        PyTensor(TensorCell::new(tensor))
     }
 
     /// The engine's tensor.
@@ -50,27 +47,6 @@ impl Drop for PyTensor {
         // The object is going away; the tensor may live on in a graph and get another one.
         self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
-}
-
-/// The object that stands for a tensor: the one it has, or a new one.
-#[inline]
-#[allow(unsafe_code)]
-pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
-    let known = tensor.host().load(Ordering::Relaxed).cast::<ffi::PyObject>();
-    if !known.is_null() {
-        // SAFETY: a tensor's object clears the slot when it is destroyed, under the interpreter
-        // lock that we hold. While it is being destroyed its count is zero already.
-        unsafe {
-            if ffi::Py_REFCNT(known) > 0 {
-                return Ok(Bound::from_borrowed_ptr(py, known).cast_into_unchecked());
-            }
-        }
-    }
-    let object = Bound::new(py, PyTensor::of(tensor))?;
-    // SAFETY: the lock is held and storing a pointer runs no code.
-    let tensor = unsafe { object.get().0.peek() };
-    tensor.host().store(object.as_ptr().cast(), Ordering::Relaxed);
-    Ok(object)
 }
 
 /// An operand of an infix operator; `None` if the other side should have a try.
@@ -169,56 +145,6 @@ impl PyTensor {
     #[pyo3(signature = (*args, **kwargs))]
     fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
         data::legacy_constructor(args, kwargs).map(PyTensor::of)
-    }
-
-    // Attributes that users set. ---------------------------------------------------------------
-
-    /// Called where the ordinary look-up has found nothing.
-    fn __getattr__<'py>(
-        slf: &Bound<'py, Self>,
-        name: &Bound<'py, PyString>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let found = match slf.get().1.get(slf.py()) {
-            Some(attributes) => attributes.bind(slf.py()).get_item(name)?,
-            None => None,
-        };
-        found.ok_or_else(|| {
-            PyAttributeError::new_err(format!("'Tensor' object has no attribute '{name}'"))
-        })
-    }
-
-    #[allow(unsafe_code)]
-    fn __setattr__(
-        slf: &Bound<'_, Self>,
-        name: &Bound<'_, PyString>,
-        value: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        // SAFETY: three live objects.
-        let status =
-            unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        if status == 0 {
-            return Ok(());
-        }
-        let error = PyErr::fetch(slf.py());
-        if !error.is_instance_of::<PyAttributeError>(slf.py()) || slf.get_type().hasattr(name)? {
-            return Err(error);
-        }
-        let attributes = slf.get().1.get_or_init(slf.py(), || PyDict::new(slf.py()).unbind());
-        attributes.bind(slf.py()).set_item(name, value)
-    }
-
-    #[allow(unsafe_code)]
-    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
-        if let Some(attributes) = slf.get().1.get(slf.py())
-            && attributes.bind(slf.py()).contains(name)?
-        {
-            return attributes.bind(slf.py()).del_item(name);
-        }
-        // SAFETY: two live objects; a null value deletes.
-        let status = unsafe {
-            ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
-        };
-        if status == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 
     // Numbers. -------------------------------------------------------------------------------
