@@ -41,6 +41,14 @@ impl TensorCell {
         unsafe { &*self.0.get() }
     }
 
+    /// Looks at the tensor without counting a handle. `look` reads attributes of the tensor, all of
+    /// which are the engine's; it must not run Python code.
+    #[inline]
+    pub fn look<R>(&self, look: impl FnOnce(&Tensor) -> R) -> R {
+        // SAFETY: see the type, and the engine's own code replaces nothing.
+        look(unsafe { &*self.0.get() })
+    }
+
     /// The tensor now; nobody else has the cell.
     #[inline]
     pub fn get_mut(&mut self) -> &mut Tensor {

@@ -34,6 +34,24 @@ impl PyTensor {
         self.0.get()
     }
 
+    /// The engine's tensor, looked at without counting a handle.
+    #[inline]
+    pub fn look<R>(&self, look: impl FnOnce(&Tensor) -> R) -> R {
+        self.0.look(look)
+    }
+
+    /// The engine's tensor as an argument that does not count.
+    ///
+    /// # Safety
+    /// Until the result is dropped, the interpreter lock is held, the object lives, and nothing
+    /// runs that could make it stand for another tensor.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub unsafe fn lend(&self) -> ops::args::Lent {
+        // SAFETY: passed on to the caller.
+        unsafe { ops::args::Lent::new(self.0.peek()) }
+    }
+
     /// Makes the object stand for another tensor.
     pub fn replace(&self, tensor: Tensor) {
         let object = self.0.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
@@ -97,14 +115,21 @@ fn reflected<'py>(
 }
 
 /// An augmented assignment, by the row of that name.
+#[allow(unsafe_code)]
 fn augmented(slf: &Bound<'_, PyTensor>, other: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    // SAFETY: the interpreter holds both objects during the call; the binding makes the tensors
+    // its own before it runs anything that could replace them.
+    let lent = |t: &Bound<'_, PyTensor>| ops::Value::Lent(unsafe { t.get().lend() });
+    if let Ok(other) = other.cast::<PyTensor>() {
+        return bind::in_place(slf.py(), name, lent(slf), lent(other));
+    }
     let Some(other) = operand(other)? else {
         return Err(PyTypeError::new_err(format!(
             "unsupported operand type(s) for {name}: 'Tensor' and '{}'",
             other.get_type().name()?
         )));
     };
-    bind::in_place(slf.py(), name, slf.get().tensor(), other)
+    bind::in_place(slf.py(), name, lent(slf), ops::Value::Tensor(other))
 }
 
 /// A tensor as the printer sees it.
@@ -509,21 +534,21 @@ impl PyTensor {
         }
     }
     fn storage_offset(&self) -> usize {
-        self.tensor().layout().offset()
+        self.look(|t| t.layout().offset())
     }
     fn data_ptr(&self) -> usize {
-        self.tensor().data_ptr() as usize
+        self.look(|t| t.data_ptr() as usize)
     }
     fn element_size(&self) -> usize {
-        self.tensor().dtype().size()
+        self.look(|t| t.dtype().size())
     }
     #[getter]
     fn itemsize(&self) -> usize {
-        self.tensor().dtype().size()
+        self.look(|t| t.dtype().size())
     }
     #[getter]
     fn nbytes(&self) -> usize {
-        self.tensor().dtype().size() * self.tensor().numel()
+        self.tensor().dtype().size() * self.look(|t| t.numel())
     }
     #[getter]
     fn dtype(slf: &Bound<'_, Self>) -> PyResult<Py<PyDType>> {
@@ -547,16 +572,16 @@ impl PyTensor {
     }
     #[getter]
     fn ndim(&self) -> usize {
-        self.tensor().ndim()
+        self.look(|t| t.ndim())
     }
     fn dim(&self) -> usize {
-        self.tensor().ndim()
+        self.look(|t| t.ndim())
     }
     fn numel(&self) -> usize {
-        self.tensor().numel()
+        self.look(|t| t.numel())
     }
     fn nelement(&self) -> usize {
-        self.tensor().numel()
+        self.look(|t| t.numel())
     }
     #[pyo3(signature = (*, memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
@@ -564,7 +589,7 @@ impl PyTensor {
         format.fits(self.tensor().layout())
     }
     fn is_floating_point(&self) -> bool {
-        self.tensor().dtype().is_floating()
+        self.look(|t| t.dtype().is_floating())
     }
     fn is_complex(&self) -> bool {
         false
@@ -630,7 +655,7 @@ impl PyTensor {
 
     #[getter]
     fn requires_grad(&self) -> bool {
-        self.tensor().requires_grad()
+        self.look(|t| t.requires_grad())
     }
     #[setter]
     fn set_requires_grad(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -646,7 +671,7 @@ impl PyTensor {
     }
     #[getter]
     fn is_leaf(&self) -> bool {
-        self.tensor().is_leaf()
+        self.look(|t| t.is_leaf())
     }
     #[getter]
     fn grad_fn(&self) -> Option<PyNode> {
@@ -670,14 +695,14 @@ impl PyTensor {
     }
     #[getter]
     fn retains_grad(&self) -> bool {
-        self.tensor().retains_grad()
+        self.look(|t| t.retains_grad())
     }
     fn retain_grad(&self) -> PyResult<()> {
         self.tensor().retain_grad().or_raise()
     }
     #[getter(_version)]
     fn version(&self) -> u32 {
-        self.tensor().storage().version()
+        self.look(|t| t.storage().version())
     }
     #[getter(_base)]
     fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
