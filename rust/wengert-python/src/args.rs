@@ -120,7 +120,7 @@ impl BoundRow {
         signature: &Signature,
         names: &[Py<PyString>],
         call: &Call<'_, '_>,
-        values: &mut SmallVec<[Value; 4]>,
+        values: &mut SmallVec<[Value; 8]>,
     ) -> Result<(), Mismatch> {
         let mut next = 0;
         let mut used = 0;
@@ -139,6 +139,9 @@ impl BoundRow {
             {
                 // The integers themselves: view(2, 3).
                 next -= 1;
+                if !call.positional[next..].iter().all(|v| v.is_instance_of::<PyInt>()) {
+                    values.iter_mut().for_each(Value::own);
+                }
                 values.push(Value::Ints(SmallVec::new()));
                 let Some(Value::Ints(ints)) = values.last_mut() else { unreachable!() };
                 while next < call.positional.len() {
@@ -160,13 +163,20 @@ impl BoundRow {
                 continue;
             };
             match (given.cast_exact::<PyTensor>(), param.kind) {
-                // SAFETY: the caller of the operation holds the object, and `Args` does not outlive
-                // the call. What runs Python code meanwhile makes the tensors its own first.
+                // SAFETY: the caller of the operation holds the object and the lock, and `Args` does
+                // not outlive the call. Whatever gives up the lock or runs Python code meanwhile
+                // makes the tensors its own first: below, and `bind::released`.
                 (Ok(t), ParamKind::Tensor | ParamKind::Operand) => {
                     values.push(Value::Lent(unsafe { t.get().lend() }));
                 }
                 _ if param.optional && given.is_none() => values.push(Value::None),
-                _ => values.push(convert(given, param.kind, param.name)?),
+                _ => {
+                    if !given.is_instance_of::<PyInt>() {
+                        // Its conversion may run a method of a user's class.
+                        values.iter_mut().for_each(Value::own);
+                    }
+                    values.push(convert(given, param.kind, param.name)?);
+                }
             }
         }
         if next < call.positional.len() {

@@ -212,12 +212,7 @@ fn finish<'py>(
 }
 
 /// An augmented assignment `target op= other`, by the row of that name.
-pub fn in_place(
-    py: Python<'_>,
-    name: &str,
-    target: ops::Value,
-    other: ops::Value,
-) -> PyResult<()> {
+pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Value) -> PyResult<()> {
     static NUMBERS: PyOnceLock<HashMap<&'static str, usize>> = PyOnceLock::new();
     let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
     let numbers =
@@ -235,7 +230,7 @@ fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py,
     let object = call.slf.expect("methods have an object");
     wengert::graph::inplace::check(args.tensor(0), op.short_name()).or_raise()?;
     if let Output::Tensor(view) = op.call(args).or_raise()? {
-        object.cast::<PyTensor>()?.get().replace(view);
+        object.cast::<PyTensor>()?.get().replace(object.py(), view);
     }
     Ok(object.clone())
 }
@@ -348,7 +343,7 @@ fn store_resized(
         PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyUserWarning>(), &text, 1)?;
     }
     let converted = ops::cast::to_dtype(&result.detach(), old.dtype()).or_raise()?;
-    target.get().replace(converted);
+    target.get().replace(py, converted);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::bind::{self, RELEASE_ABOVE};
-use crate::cell::TensorCell;
+use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
@@ -20,24 +20,27 @@ use wengert::{DType, Result, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
 #[pyclass(name = "Tensor", module = "wengert", frozen, subclass, dict, weakref)]
-pub struct PyTensor(TensorCell);
+pub struct PyTensor {
+    tensor: TensorCell,
+    shape: CachedTuple,
+}
 
 impl PyTensor {
     /// The object's value.
     pub fn of(tensor: Tensor) -> PyTensor {
-        PyTensor(TensorCell::new(tensor))
+        PyTensor { tensor: TensorCell::new(tensor), shape: CachedTuple::default() }
     }
 
     /// The engine's tensor.
     #[inline]
     pub fn tensor(&self) -> Tensor {
-        self.0.get()
+        self.tensor.get()
     }
 
     /// The engine's tensor, looked at without counting a handle.
     #[inline]
     pub fn look<R>(&self, look: impl FnOnce(&Tensor) -> R) -> R {
-        self.0.look(look)
+        self.tensor.look(look)
     }
 
     /// The engine's tensor as an argument that does not count.
@@ -49,21 +52,22 @@ impl PyTensor {
     #[allow(unsafe_code)]
     pub unsafe fn lend(&self) -> ops::args::Lent {
         // SAFETY: passed on to the caller.
-        unsafe { ops::args::Lent::new(self.0.peek()) }
+        unsafe { ops::args::Lent::new(self.tensor.peek()) }
     }
 
     /// Makes the object stand for another tensor.
-    pub fn replace(&self, tensor: Tensor) {
-        let object = self.0.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
+    pub fn replace(&self, py: Python<'_>, tensor: Tensor) {
+        self.shape.clear(py);
+        let object = self.tensor.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
         tensor.host().store(object, Ordering::Relaxed);
-        self.0.replace(tensor);
+        self.tensor.replace(tensor);
     }
 }
 
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.tensor.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
@@ -91,7 +95,7 @@ fn binary<'py>(
     if let Ok(other) = other.cast::<PyTensor>() {
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
-        let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
             return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
         }
@@ -503,7 +507,9 @@ impl PyTensor {
 
     #[getter]
     fn shape<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        size(slf.py(), slf.get().tensor().shape())
+        let this = slf.get();
+        // Making the tuple may collect garbage, which runs foreign code: own the tensor meanwhile.
+        this.shape.get_or_make(slf.py(), || size(slf.py(), this.tensor().shape()))
     }
     #[pyo3(signature = (dim=None))]
     fn size<'py>(slf: &Bound<'py, Self>, dim: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
@@ -740,7 +746,7 @@ impl PyTensor {
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
         let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
-        slf.get().replace(new);
+        slf.get().replace(slf.py(), new);
         Ok(())
     }
 

@@ -246,7 +246,7 @@ pub struct Args {
     /// Which of the row's signatures matched.
     pub overload: usize,
     /// One value per parameter.
-    pub values: SmallVec<[Value; 4]>,
+    pub values: SmallVec<[Value; 8]>,
 }
 
 /// Typed access. Positions and types are the row's own business: a wrong one is a defect that
