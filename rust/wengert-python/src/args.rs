@@ -163,10 +163,10 @@ impl BoundRow {
                 continue;
             };
             match (given.cast_exact::<PyTensor>(), param.kind) {
-                // SAFETY: the caller of the operation holds the object and the lock, and `Args` does
-                // not outlive the call. Whatever gives up the lock or runs Python code meanwhile
-                // makes the tensors its own first: below, and `bind::released`.
                 (Ok(t), ParamKind::Tensor | ParamKind::Operand) => {
+                    // SAFETY: the caller of the operation holds the object and the lock, and `Args` does
+                    // not outlive the call. Whatever gives up the lock or runs Python code meanwhile
+                    // makes the tensors its own first: below, and `bind::released`.
                     values.push(Value::Lent(unsafe { t.get().lend() }));
                 }
                 _ if param.optional && given.is_none() => values.push(Value::None),
