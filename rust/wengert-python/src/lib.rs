@@ -25,6 +25,7 @@ mod grad_mode;
 mod held;
 mod index;
 mod numpy;
+mod object;
 mod random;
 mod settings;
 mod site;
@@ -41,6 +42,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::install(m)?;
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
+    object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;
