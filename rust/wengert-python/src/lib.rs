@@ -9,7 +9,7 @@
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
-//! | [`site`] | where the user's code is |
+//! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -26,6 +26,7 @@ mod held;
 mod index;
 mod numpy;
 mod object;
+mod observe;
 mod random;
 mod settings;
 mod site;
@@ -65,6 +66,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    observe::install(m)?;
     settings::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
@@ -80,7 +82,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     });
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle"];
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle", "record_function"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -36,6 +36,8 @@ use wengert::graph::site::{Held, Host, Place, set_host};
 
 /// How many places are remembered; the oldest are forgotten first.
 const KEPT: usize = 1 << 16;
+/// Lines in a stack.
+const DEEPEST: usize = 64;
 /// Entries of the cache, a power of two.
 const CACHED: usize = 1 << 12;
 
@@ -390,6 +392,24 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
         let _held = Held::new(site);
         work()
     })
+}
+
+/// The user's lines that lead here, innermost first.
+pub fn stack() -> Vec<Site> {
+    let mut sites = Vec::new();
+    // SAFETY: the lock is held, as callers run for Python; frames as in `here`.
+    unsafe {
+        let Some(layout) = state().and_then(|s| s.layout) else { return vec![Site::here()] };
+        let mut frame = word(ffi::PyThreadState_Get() as usize, layout.state);
+        if let Some(inner) = layout.inner {
+            frame = word(frame, inner);
+        }
+        while frame != 0 && sites.len() < DEEPEST {
+            sites.extend(NonZeroU32::new(number_of(frame)).map(Site::new));
+            frame = word(frame, layout.previous);
+        }
+    }
+    sites
 }
 
 /// A site as users see it: `(file, line, function)`, or None.

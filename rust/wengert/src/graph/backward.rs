@@ -30,6 +30,7 @@ use super::node::{Context, Edge, Gradients, Node};
 use super::site::Site;
 use crate::kernels::threads;
 use crate::ops;
+use crate::profile;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Result, bail};
 use smallvec::{SmallVec, smallvec};
@@ -436,6 +437,7 @@ impl Pass {
         let visit = &mut self.visits[index as usize];
         let mut buffers = std::mem::take(&mut visit.buffers);
         let needed = visit.needed;
+        let _span = turn(node, &buffers, "autograd::engine::evaluate_function: ");
         if !needed {
             return Ok(smallvec![None; node.edges().len()]);
         }
@@ -563,8 +565,28 @@ impl Drop for Pass {
     }
 }
 
+/// A node's turn, for those who record what runs.
+#[inline]
+fn turn(node: &Node, gradients: &[Option<Tensor>], prefix: &str) -> Option<Box<profile::Span>> {
+    let name = || match node.op.leaf() {
+        Some(_) => format!("{prefix}torch::autograd::{}", node.name()).into(),
+        None if prefix.is_empty() => node.name().into(),
+        None => format!("{prefix}{}", node.name()).into(),
+    };
+    profile::span(profile::Category::Backward, name, |event, options| {
+        event.sequence = node.op.leaf().is_none().then_some(node.seq);
+        if options.shapes {
+            event.shapes = gradients.iter().flatten().map(|g| g.shape().to_vec()).collect();
+        }
+        if options.sites {
+            event.sites.push(node.site());
+        }
+    })
+}
+
 /// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.
 fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result<Gradients> {
+    let _span = turn(node, gradients, "");
     match catch_unwind(AssertUnwindSafe(|| node.op.backward(context, gradients))) {
         Ok(result) => result,
         Err(payload) => match payload.downcast::<Error>() {

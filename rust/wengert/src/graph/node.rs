@@ -192,6 +192,11 @@ pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
     seq
 }
 
+/// Number of the newest node that this thread made or built upon.
+pub(crate) fn newest() -> u64 {
+    NEWEST.get()
+}
+
 impl Node {
     /// PyTorch's name: `MulBackward0`.
     pub fn name(&self) -> &'static str {

@@ -24,6 +24,15 @@ impl Tensor {
         self.0.severed.store(number, Ordering::Relaxed);
     }
 
+    /// [`Tensor::detach`] at a user's wish, who may wonder later where the history went.
+    pub fn detach_for_user(&self) -> Tensor {
+        let alias = self.detach();
+        if self.requires_grad() {
+            alias.sever(Severed::Detached);
+        }
+        alias
+    }
+
     /// Why and where this tensor lost its history, if that was noted.
     pub fn severed(&self) -> Option<(Severed, Site)> {
         let number = self.0.severed.load(Ordering::Relaxed);
