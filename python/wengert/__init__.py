@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from . import autograd as autograd
     from . import linalg as linalg
     from . import nn as nn
+    from . import profiler as profiler
     from . import return_types as return_types
     from . import special as special
     from . import utils as utils
+    from .autograd._memory import graph_memory as graph_memory
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph"]
+__all__ = ["draw_graph", "graph_memory"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "special", "utils"})
+_SUBMODULES = frozenset({"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"})
 
 
 # Typed as object: type checkers find what comes later by themselves.
@@ -39,10 +41,12 @@ def __getattr__(name: str) -> object:
 
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
+    if name == "graph_memory":
+        return import_module(f"{__name__}.autograd._memory").graph_memory
     if name == "draw_graph":
         return import_module(f"{__name__}.graph_drawing").draw_graph
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "draw_graph"})
+    return sorted({*globals(), *_SUBMODULES, "draw_graph", "graph_memory"})

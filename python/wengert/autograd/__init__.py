@@ -10,6 +10,10 @@ from . import graph as graph
 from .grad_mode import enable_grad, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import profiler as profiler
+
 __all__ = [
     "GradcheckError",
     "backward",
@@ -20,3 +24,15 @@ __all__ = [
     "no_grad",
     "set_grad_enabled",
 ]
+
+
+# Loaded when first touched: most programs never do.
+_SUBMODULES = frozenset({"profiler"})
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -194,7 +194,7 @@ impl PyRecordFunction {
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let home = slf.py().import("wengert.profiler._record")?;
+        let home = slf.py().import("wengert._profiling.record")?;
         home.getattr("decorate")?.call1((slf, func))
     }
 }
