@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_graph", "graph_memory"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"})
+_SUBMODULES = frozenset(
+    {"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"}
+)
 
 
 # Typed as object: type checkers find what comes later by themselves.

@@ -19,6 +19,7 @@ def format_time(us: float) -> str:
 
     Examples
     --------
+    >>> from wengert.autograd.profiler import format_time
     >>> format_time(12.5), format_time(2_990.0), format_time(3_000_000.0)
     ('12.500us', '2.990ms', '3.000s')
     """
@@ -32,6 +33,7 @@ def format_memory(count: int) -> str:
 
     Examples
     --------
+    >>> from wengert._profiling.events import format_memory
     >>> format_memory(100), format_memory(-2048), format_memory(3 << 20)
     ('100 B', '-2.00 KB', '3.00 MB')
     """
@@ -96,7 +98,9 @@ class FunctionEvent(_Times):
         self.is_user_annotation: bool = record["category"] == "user_annotation"
         self.is_backward: bool = record["category"] == "backward"
         # PyTorch's numbers: 1 for rules of backward, 7 for named blocks.
-        self.scope = 7 if self.is_user_annotation else int(self.is_backward and ":" not in self.name)
+        self.scope = (
+            7 if self.is_user_annotation else int(self.is_backward and ":" not in self.name)
+        )
         self.is_async = False
         self.count = 1
         self.cpu_parent: FunctionEvent | None = None
@@ -210,13 +214,13 @@ class EventList(list[Any]):
     @property
     def self_cpu_time_total(self) -> float:
         """Time of all events, each moment counted once per thread."""
-        return sum(event.self_cpu_time_total for event in self)
+        return float(sum(event.self_cpu_time_total for event in self))
 
     def key_averages(
         self,
         group_by_input_shape: bool = False,
         group_by_stack_n: int = 0,
-        group_by_overload_name: bool = False,
+        group_by_overload_name: bool = False,  # noqa: ARG002 - one name each
     ) -> "EventList":
         """Events added up by name.
 
@@ -337,7 +341,7 @@ def _sort_key(name: str) -> Callable[[Any], float]:
     if name in _SORT_KEYS:
         return lambda event: float(getattr(event, name))
     if name.removeprefix("self_").startswith(("cuda_", "device_")):
-        return lambda event: 0.0  # there is no other device than the CPU
+        return lambda _event: 0.0  # there is no other device than the CPU
     raise AttributeError(f"table: cannot sort by {name!r}, only by {', '.join(_SORT_KEYS)}")
 
 

@@ -115,7 +115,7 @@ def graph_memory() -> GraphMemory:
     ...     total = total + (w * 2).exp().sum()
     >>> held = wengert.graph_memory()
     >>> held[0].operations
-    {'MulBackward0': 100, 'ExpBackward0': 100, 'SumBackward0': 100, 'AddBackward0': 100}
+    {'AddBackward0': 100, 'ExpBackward0': 100, 'MulBackward0': 100, 'SumBackward0': 100}
     >>> held.saved_bytes >= 100 * 1000 * 4  # the result of exp, each time
     True
     >>> del total
@@ -123,17 +123,28 @@ def graph_memory() -> GraphMemory:
     bytes  saved  nodes  made at          operations
       0 B    0 B      0  in all, 0 lines
     """
-    return GraphMemory(_holding(record) for record in _core._census())
+    # The engine counts by instruction; several make a line.
+    lines: dict[tuple[str | None, int | None, str | None], list[dict[str, Any]]] = {}
+    for record in _core._census():
+        lines.setdefault(record["place"] or (None, None, None), []).append(record)
+    held = GraphMemory(_holding(*place, records) for place, records in lines.items())
+    held.sort(key=lambda holding: -holding.total_bytes)
+    return held
 
 
-def _holding(record: dict[str, Any]) -> Holding:
-    file, line, function = record["place"] or (None, None, None)
+def _holding(
+    file: str | None, line: int | None, function: str | None, records: list[dict[str, Any]]
+) -> Holding:
+    operations: dict[str, int] = {}
+    for record in records:
+        for name, count in record["names"]:
+            operations[name] = operations.get(name, 0) + count
     return Holding(
         file=file,
         line=line,
         function=function,
-        nodes=record["nodes"],
-        saved_bytes=record["saved"],
-        total_bytes=record["bytes"],
-        operations=dict(record["names"]),
+        nodes=sum(record["nodes"] for record in records),
+        saved_bytes=sum(record["saved"] for record in records),
+        total_bytes=sum(record["bytes"] for record in records),
+        operations=dict(sorted(operations.items(), key=lambda item: (-item[1], item[0]))),
     )

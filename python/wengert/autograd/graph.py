@@ -4,7 +4,7 @@ from wengert._core import Node, live_nodes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._memory import graph_memory as graph_memory
+    from ._memory import graph_memory
 
 __all__ = ["Node", "graph_memory", "live_nodes"]
 

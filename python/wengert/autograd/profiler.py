@@ -4,7 +4,7 @@
 """
 
 import time
-from typing import Any
+from typing import Any, Self
 
 from wengert import _core
 from wengert._core import record_function
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class profile:  # noqa: N801 - PyTorch's name
+class profile:
     """Records which operations run inside a block, in forward and backward.
 
     An event is a call of an operation from Python, the turn of a node in backward with its rule, or
@@ -90,7 +90,7 @@ class profile:  # noqa: N801 - PyTorch's name
         self._events: EventList | None = None
         self._start_ns = 0
 
-    def __enter__(self) -> "profile":
+    def __enter__(self) -> Self:
         if not self.enabled:
             return self
         if self.entered:

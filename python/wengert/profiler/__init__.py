@@ -23,7 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from wengert._core import record_function
 from wengert._profiling.events import EventList
@@ -94,6 +94,7 @@ def schedule(
 
     Examples
     --------
+    >>> from wengert.profiler import schedule
     >>> plan = schedule(wait=1, warmup=1, active=2, repeat=1)
     >>> [plan(step).name for step in range(5)]
     ['NONE', 'WARMUP', 'RECORD', 'RECORD_AND_SAVE', 'NONE']
@@ -147,7 +148,7 @@ def tensorboard_trace_handler(
     return handle
 
 
-class profile:  # noqa: N801 - PyTorch's name
+class profile:
     """Records what runs inside a block, or in chosen steps of it.
 
     Parameters
@@ -166,6 +167,7 @@ class profile:  # noqa: N801 - PyTorch's name
     Examples
     --------
     >>> import wengert
+    >>> from wengert.profiler import profile, schedule
     >>> x = wengert.ones(3, requires_grad=True)
     >>> plan = schedule(wait=1, warmup=1, active=2, repeat=1)
     >>> def ready(prof):
@@ -202,7 +204,7 @@ class profile:  # noqa: N801 - PyTorch's name
         self.on_trace_ready = on_trace_ready
         self.step_num = 0
         self.acc_events = acc_events
-        self._options = {
+        self._options: dict[str, Any] = {
             "record_shapes": record_shapes,
             "profile_memory": profile_memory,
             "with_stack": with_stack,
@@ -216,7 +218,7 @@ class profile:  # noqa: N801 - PyTorch's name
         self._metadata: dict[str, Any] = {}
         self.current_action = ProfilerAction.NONE
 
-    def __enter__(self) -> "profile":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

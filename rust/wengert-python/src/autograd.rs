@@ -2,6 +2,7 @@
 
 use crate::error::{OrRaise, from_py, guarded};
 use crate::held::Held;
+use crate::teach;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
@@ -171,20 +172,13 @@ pub fn register_hook(t: &Tensor, hook: Bound<'_, PyAny>) -> PyResult<PyHookHandl
     Ok(PyHookHandle(Mutex::new(Some(handle))))
 }
 
-/// Warns that a number taken out of a tensor carries no gradient.
-#[cold]
-pub fn warn_detached(py: Python<'_>, what: &str) -> PyResult<()> {
-    let text = CString::new(format!(
-        "Converting a tensor with requires_grad=True to a {what} may lead to unexpected behavior. \
-         Consider using tensor.detach() first."
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
-}
-
 /// `Tensor.grad`.
 pub fn get_grad<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Option<Bound<'py, PyTensor>>> {
     let t = slf.get().tensor();
     let grad = t.grad();
+    if grad.is_none() && t.requires_grad() && t.is_leaf() {
+        teach::missing_grad(slf.py(), &t)?;
+    }
     if grad.is_none() && t.requires_grad() && !t.is_leaf() && !t.retains_grad() {
         let text = CString::new(
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad \

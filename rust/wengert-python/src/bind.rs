@@ -210,7 +210,7 @@ fn finish<'py>(
     if extras.requires_grad
         && let Output::Tensor(t) = &result
     {
-        t.set_requires_grad(true).or_raise()?;
+        crate::teach::require_grad(t)?;
     }
     output(py, result)
 }

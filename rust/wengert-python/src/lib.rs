@@ -8,7 +8,7 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
-//! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
@@ -30,6 +30,7 @@ mod observe;
 mod random;
 mod settings;
 mod site;
+mod teach;
 mod tensor;
 mod types;
 
@@ -81,8 +82,16 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle", "record_function"];
+    let elsewhere = [
+        "backward",
+        "grad",
+        "operations",
+        "live_nodes",
+        "memory_stats",
+        "Node",
+        "RemovableHandle",
+        "record_function",
+    ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

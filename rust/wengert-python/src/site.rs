@@ -212,7 +212,8 @@ unsafe fn number(address: usize, code: Code, offset: u32) -> u32 {
                 let number = if pass_over { PASS_OVER } else { state.next };
                 if !pass_over {
                     // A bit is left to those who store sites. The wrapped number has the ring's first place.
-                    state.next = if state.next >= u32::MAX / 2 { KEPT as u32 } else { state.next + 1 };
+                    state.next =
+                        if state.next >= u32::MAX / 2 { KEPT as u32 } else { state.next + 1 };
                 }
                 remember(state, Known { number, address, code: code.unbind(), offset });
                 number
@@ -300,9 +301,8 @@ impl Layout {
             return None;
         }
         // SAFETY: the lock is held; the frame object is borrowed from the running thread.
-        let object: Bound<'_, PyAny> = unsafe {
-            Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast())?
-        };
+        let object: Bound<'_, PyAny> =
+            unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast())? };
         let (code, offset) = official(&object)?;
         let back = object.getattr("f_back").ok().filter(|b| !b.is_none())?;
         // A frame object begins with its head, the calling frame object and the internal frame.
@@ -351,17 +351,17 @@ fn version(py: Python<'_>) -> Option<(u8, u8)> {
     Some((v.major, v.minor))
 }
 
+/// The code object that a site is in, and the offset of the instruction.
+pub fn instruction(py: Python<'_>, site: Site) -> Option<(Py<PyAny>, u32)> {
+    // SAFETY: the lock is held; counting a reference runs no Python code.
+    let known = unsafe { state() }?.known.get(site.get() as usize % KEPT)?;
+    (known.number == site.get()).then(|| (known.code.clone_ref(py), known.offset))
+}
+
 /// File, line and function of a site.
 fn place(site: Site) -> Option<Place> {
     Python::attach(|py| {
-        // SAFETY: the lock is held; the reference is gone before Python runs.
-        let (code, offset) = unsafe {
-            let known = state()?.known.get(site.get() as usize % KEPT)?;
-            if known.number != site.get() {
-                return None;
-            }
-            (known.code.clone_ref(py), known.offset)
-        };
+        let (code, offset) = instruction(py, site)?;
         describe(code.bind(py), offset).ok()
     })
 }

@@ -6,10 +6,10 @@ use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
-use crate::site::detached;
 use crate::observe::{self, Binary};
+use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, index, numpy};
+use crate::{data, index, numpy, teach};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -170,7 +170,7 @@ pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>
 fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
     let t = slf.get().tensor();
     if t.requires_grad() && what != "index" {
-        autograd::warn_detached(slf.py(), what)?;
+        teach::warn_detached(slf.py(), &t)?;
     }
     t.item().or_raise()
 }
@@ -684,7 +684,12 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyTensor>> {
-        slf.get().tensor().set_requires_grad(requires_grad).or_raise()?;
+        let t = slf.get().tensor();
+        if requires_grad {
+            let sentence = "only Tensors of floating point dtype can require gradients";
+            teach::refuse_integers(&t, sentence)?;
+        }
+        t.set_requires_grad(requires_grad).or_raise()?;
         Ok(slf.clone())
     }
     #[getter]

@@ -31,7 +31,7 @@ pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
 pub mod census;
-mod explain;
+pub mod explain;
 pub mod inplace;
 pub mod mode;
 pub mod node;

@@ -11,10 +11,10 @@
 use super::arena::NodeRef;
 use super::explain;
 use super::site::Site;
+use crate::Result;
 use crate::dtype::DType;
 use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
-use crate::Result;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -281,7 +281,11 @@ impl Context {
 impl NodeRef {
     /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
     /// the graph, and checks that nobody wrote to them.
-    pub(super) fn unpack(&self, frees: Option<Site>, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+    pub(super) fn unpack(
+        &self,
+        frees: Option<Site>,
+        needs: SmallVec<[bool; 4]>,
+    ) -> Result<Context> {
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
         if let Some(first) = state.freed {

@@ -1,7 +1,7 @@
 //! What autograd knows about a tensor: history, gradient, hooks, and the place of a view.
 
 use super::*;
-use crate::graph::Site;
+use crate::graph::{Site, explain};
 use std::num::NonZeroU32;
 
 /// Why a tensor has no history although what it came from has one.
@@ -110,12 +110,10 @@ impl Tensor {
     /// For integer types, and for `false` on a tensor with history.
     pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
         if requires_grad && !self.dtype().is_floating() {
-            bail!(
-                Grad,
-                "",
-                "only Tensors of floating point and complex dtype can require gradients, got {}",
-                self.dtype()
-            );
+            return Err(explain::not_differentiable(
+                self.dtype(),
+                "only Tensors of floating point and complex dtype can require gradients",
+            ));
         }
         if !self.is_leaf() {
             if requires_grad {
