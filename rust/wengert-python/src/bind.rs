@@ -206,7 +206,7 @@ fn finish<'py>(
         return into_out(py, row, &mut args, out);
     }
     let result = released(py, &mut args, |args| op.call(args))?;
-    observe::unrecorded_call(&result, &args);
+    observe::made_by_call(&result, &args);
     if extras.requires_grad
         && let Output::Tensor(t) = &result
     {

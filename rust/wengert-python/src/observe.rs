@@ -116,19 +116,30 @@ fn infix_name(f: Binary) -> &'static str {
     found.map_or("aten::ge", |(_, name)| name)
 }
 
-/// Notes on a result that it has no history only because recording is off.
+/// Notes on a result without history why it has none, if the tensors that it was computed from
+/// have one, or had: then recording is off, or they were cut off themselves.
 #[inline]
-pub fn unrecorded(result: &Tensor, wanted: impl FnOnce() -> bool) {
-    if !graph::is_grad_enabled() && wanted() && !result.requires_grad() {
-        result.sever(Severed::Unrecorded);
+pub fn made<'a>(result: &Tensor, inputs: impl Iterator<Item = &'a Tensor>) {
+    if result.requires_grad() {
+        return;
+    }
+    for input in inputs {
+        if input.requires_grad() {
+            // With recording on, the operation is one that has no gradient.
+            if !graph::is_grad_enabled() {
+                result.sever(Severed::Unrecorded);
+            }
+        } else if input.severed().is_some() {
+            result.sever_like(input);
+        }
     }
 }
 
-/// [`unrecorded`] for the result of a row.
+/// [`made`] for the result of a row.
 #[inline]
-pub fn unrecorded_call(result: &Output, args: &Args) {
+pub fn made_by_call(result: &Output, args: &Args) {
     if let Output::Tensor(t) = result {
-        unrecorded(t, || args.requires_grad());
+        made(t, args.values.iter().filter_map(ops::Value::as_tensor));
     }
 }
 

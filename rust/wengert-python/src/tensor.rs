@@ -99,7 +99,7 @@ fn binary<'py>(
         let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
             let y = guarded(|| f(a, b))?;
-            observe::unrecorded(&y, || a.requires_grad() || b.requires_grad());
+            observe::made(&y, [a, b].into_iter());
             return Ok(wrap(py, y)?.into_any());
         }
     }
@@ -107,7 +107,7 @@ fn binary<'py>(
     let a = slf.get().tensor();
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
     let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
-    observe::unrecorded(&result, || a.requires_grad() || b.requires_grad());
+    observe::made(&result, [&a, &b].into_iter());
     Ok(wrap(py, result)?.into_any())
 }
 
@@ -121,7 +121,7 @@ fn reflected<'py>(
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let b = slf.get().tensor();
     let y = guarded(|| f(&other, &b))?;
-    observe::unrecorded(&y, || other.requires_grad() || b.requires_grad());
+    observe::made(&y, [&other, &b].into_iter());
     Ok(wrap(py, y)?.into_any())
 }
 

@@ -33,7 +33,15 @@ impl Tensor {
         alias
     }
 
+    /// Takes over the reason why another tensor has no history.
+    #[inline]
+    pub fn sever_like(&self, other: &Tensor) {
+        let number = other.0.severed.load(Ordering::Relaxed);
+        self.0.severed.store(number, Ordering::Relaxed);
+    }
+
     /// Why and where this tensor lost its history, if that was noted.
+    #[inline]
     pub fn severed(&self) -> Option<(Severed, Site)> {
         let number = self.0.severed.load(Ordering::Relaxed);
         let site = Site::new(NonZeroU32::new(number & !UNRECORDED)?);
