@@ -211,7 +211,7 @@ impl Row {
         let name = self.short_name();
         let target = args.tensor(0).clone();
         crate::graph::inplace::check(&target, name)?;
-        let recording = crate::graph::is_grad_enabled() && args.requires_grad();
+        let recording = args.recording();
         if let (false, Call::Into(f)) = (recording, self.call) {
             f(args, Dest::Into(&target))?;
             target.storage().bump_version();
