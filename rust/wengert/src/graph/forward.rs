@@ -245,35 +245,44 @@ impl Drop for Below {
 /// There is no such level; types or shapes differ; `primal` has a tangent of that level already.
 pub fn make_dual(primal: &Tensor, tangent: &Tensor, index: usize) -> Result<Tensor> {
     let level = level(index)?;
-    if !primal.dtype().is_floating() || primal.dtype() != tangent.dtype() {
+    if !primal.dtype().is_floating() || !tangent.dtype().is_floating() {
         bail!(
             DType,
             "",
-            "Expected tangent to have the same dtype as its primal, a floating one, but got {} for a \
-             primal of {}",
-            tangent.dtype(),
-            primal.dtype()
+            "Expected primal and tangent to be floating point, but got: {} and {}",
+            primal.dtype(),
+            tangent.dtype()
         );
     }
     if primal.shape() != tangent.shape() {
         bail!(
             Shape,
             "",
-            "Expected tangent and primal to have the same size, but got a tangent of {:?} and a \
-             primal of {:?}",
-            tangent.shape(),
-            primal.shape()
+            "Trying to set a forward gradient that has a different size than that of the original \
+             Tensor, this is not supported. Tensor is of size {:?} while the given forward gradient \
+             is of size {:?}.",
+            primal.shape(),
+            tangent.shape()
         );
     }
     let _below = Below::new(&level);
-    if primal.tangent(&level)?.is_some() || tangent.tangent(&level)?.is_some() {
+    if primal.tangent(&level)?.is_some() {
         bail!(
             Grad,
             "",
-            "Making a dual Tensor based on a Tensor that already has a forward gradient at the same level {index} is not supported."
+            "Making a dual Tensor based on a Tensor that already has a forward gradient at the same \
+             level {index} is not supported."
         );
     }
-    let dual = view::alias("AliasBackward0", primal)?;
+    if tangent.tangent(&level)?.is_some() {
+        bail!(
+            Grad,
+            "",
+            "Setting a forward grad that itself has a forward gradient at the same level {index} is \
+             not supported."
+        );
+    }
+    let dual = view::alias("ViewBackward0", primal)?;
     let same = same_strides(tangent, primal)
         && tangent.layout().offset() == primal.layout().offset()
         && tangent.storage().bytes() == primal.storage().bytes();
@@ -290,6 +299,23 @@ pub fn unpack_dual(dual: &Tensor, index: usize) -> Result<(Tensor, Option<Tensor
     let _below = Below::new(&level);
     let tangent = dual.tangent(&level)?;
     Ok((view::alias("AliasBackward0", dual)?, tangent))
+}
+
+/// The tangent of the innermost level that is open, to be shown to a user.
+///
+/// # Errors
+/// A view cannot be brought up to date.
+pub fn innermost(x: &Tensor) -> Result<Option<Tensor>> {
+    if !x.is_dual() {
+        return Ok(None);
+    }
+    match active().last() {
+        Some(level) => {
+            let _below = Below::new(level);
+            x.tangent(level)
+        }
+        None => Ok(None),
+    }
 }
 
 /// Whether elements lie in memory in the same way.
