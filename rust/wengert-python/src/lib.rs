@@ -7,6 +7,7 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`forward`] | levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -20,6 +21,7 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod forward;
 mod grad_mode;
 mod held;
 mod index;
@@ -45,6 +47,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
