@@ -20,7 +20,7 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on.
+//! * [`mode`]: whether recording is on, or inference mode.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
@@ -35,6 +35,6 @@ pub mod record;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
+pub use mode::{GradMode, is_grad_enabled, is_inference_mode, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};

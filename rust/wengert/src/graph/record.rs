@@ -34,12 +34,19 @@ pub fn record_many(
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
 ) -> Result<()> {
+    // Inference tensors by themselves have no history. A clone is the way out.
+    if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
+        return Ok(());
+    }
     let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     for input in inputs {
         edges.push(input.edge()?);
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
+        if tensor.is_inference() {
+            return Err(super::inplace::saved_inference_error());
+        }
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
