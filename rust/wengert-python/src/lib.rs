@@ -6,8 +6,8 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
-//! | [`forward`] | levels of forward mode |
+//! | [`autograd`] | backward passes, nodes, hooks |
+//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -25,6 +25,7 @@ mod forward;
 mod grad_mode;
 mod held;
 mod index;
+mod inference;
 mod numpy;
 mod object;
 mod random;
@@ -48,6 +49,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
     forward::install(m)?;
+    inference::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

@@ -716,15 +716,15 @@ impl PyTensor {
         self.tensor().retain_grad().or_raise()
     }
     #[getter(_version)]
-    fn version(&self) -> u32 {
-        self.look(|t| t.storage().version())
+    fn version(&self) -> PyResult<u32> {
+        self.look(crate::inference::version)
     }
     #[getter(_base)]
     fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
         slf.get().tensor().base().map(|b| wrap(slf.py(), b)).transpose()
     }
     fn is_inference(&self) -> bool {
-        false
+        self.tensor().is_inference()
     }
     #[pyo3(signature = (gradient=None, retain_graph=None, create_graph=false, inputs=None))]
     fn backward(

@@ -12,7 +12,8 @@
 //!
 //! The version counts writes through any alias. A tensor saved for backward remembers the
 //! version it was saved at; a mismatch means that the value is no longer the one of the forward
-//! pass.
+//! pass. Memory allocated in [inference mode](crate::graph::mode) has no version that anybody may
+//! ask for; the mark is a bit of the length, which is never that large.
 #![allow(unsafe_code)]
 
 use crate::{Result, alloc};
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const HEADER: usize = 32;
 const INLINE_MAX: usize = 4096;
+/// Marks the length of memory that was allocated in inference mode.
+const INFERENCE: usize = 1 << (usize::BITS - 1);
 
 struct Foreign {
     /// Dropped last, when nobody can read the memory any more.
@@ -33,6 +36,7 @@ struct Foreign {
 struct Header {
     refcount: AtomicU32,
     version: AtomicU32,
+    /// The length, and [`INFERENCE`].
     bytes: usize,
     data: NonNull<u8>,
     foreign: Option<Box<Foreign>>,
@@ -110,13 +114,14 @@ impl Storage {
         data: NonNull<u8>,
         foreign: Option<Box<Foreign>>,
     ) -> Storage {
+        let mark = if crate::graph::is_inference_mode() { INFERENCE } else { 0 };
         let header = block.cast::<Header>();
         // SAFETY: the block is at least HEADER bytes long, 64-byte aligned and ours alone.
         unsafe {
             header.write(Header {
                 refcount: AtomicU32::new(1),
                 version: AtomicU32::new(0),
-                bytes,
+                bytes: bytes | mark,
                 data,
                 foreign,
             });
@@ -139,7 +144,13 @@ impl Storage {
     /// Length in bytes.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.header().bytes
+        self.header().bytes & !INFERENCE
+    }
+
+    /// Whether this memory was allocated in inference mode.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.header().bytes & INFERENCE != 0
     }
 
     /// How many writes there have been, through any view.
@@ -174,7 +185,7 @@ impl Storage {
     #[cold]
     fn release(&mut self) {
         let header = self.header();
-        let (bytes, data) = (header.bytes, header.data);
+        let (bytes, data) = (self.bytes(), header.data);
         // SAFETY: the count reached zero, so that nobody else reads the header; it is not used
         // again below.
         let owned = unsafe { (*self.0.as_ptr()).foreign.take() };

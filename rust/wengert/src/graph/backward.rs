@@ -24,7 +24,7 @@
 
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
-use super::mode::{self, GradMode};
+use super::mode::{self, GradMode, Modes};
 use super::node::{Context, Edge, Gradients, Node};
 use crate::kernels::threads;
 use crate::ops;
@@ -403,12 +403,13 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
+        let modes = Modes::current();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
-                scope.spawn(|| {
-                    let _mode = GradMode::new(false);
+                scope.spawn(move || {
+                    let _modes = modes.hold();
                     job.run();
                 });
             }

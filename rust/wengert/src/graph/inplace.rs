@@ -11,7 +11,7 @@ use super::record::{record, recording};
 use crate::layout::{Dims, Layout};
 use crate::ops::cast;
 use crate::tensor::Tensor;
-use crate::{Result, bail};
+use crate::{Error, Kind, Result, bail};
 use smallvec::{SmallVec, smallvec};
 
 /// Refuses to write to what must not be written to.
@@ -40,6 +40,17 @@ pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cold]
+pub(super) fn saved_inference_error() -> Error {
+    Error::plain(
+        Kind::Grad,
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in \
+         inference mode in computation tracked by autograd. To work around this, you can make a \
+         clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of \
+         `torch.inference_mode()`.",
+    )
 }
 
 /// The value before the write, with the target's history, in memory of its own.

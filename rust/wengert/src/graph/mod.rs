@@ -20,7 +20,7 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on.
+//! * [`mode`]: whether recording is on, or inference mode.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
@@ -38,6 +38,6 @@ mod transpose;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, is_inference_mode, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};

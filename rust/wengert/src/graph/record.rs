@@ -62,12 +62,19 @@ pub(super) fn attach(
     op: Box<dyn Op>,
     newest: &Cell<u64>,
 ) -> Result<()> {
+    // Inference tensors by themselves have no history. A clone is the way out.
+    if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
+        return Ok(());
+    }
     let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     for input in inputs {
         edges.push(input.edge()?);
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
+        if tensor.is_inference() {
+            return Err(super::inplace::saved_inference_error());
+        }
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {

@@ -79,6 +79,13 @@ impl Tensor {
                 self.dtype()
             );
         }
+        if requires_grad && self.is_inference() && !crate::graph::is_inference_mode() {
+            bail!(
+                Grad,
+                "",
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."
+            );
+        }
         if !self.is_leaf() {
             if requires_grad {
                 return Ok(());

@@ -176,7 +176,12 @@ impl Tensor {
     #[inline]
     pub fn view_as_layout(&self, layout: Layout) -> Tensor {
         let base = self.base().unwrap_or_else(|| self.clone());
-        Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base))
+        let view = Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base));
+        if crate::graph::is_inference_mode() && !self.is_inference() {
+            // Not recorded, but the view still stands for a tensor that requires grad.
+            view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
+        }
+        view
     }
 
     /// The same data without history, which does not require grad.
@@ -234,6 +239,12 @@ impl Tensor {
     #[inline]
     pub fn is_wrapped_number(&self) -> bool {
         self.0.wrapped_number
+    }
+
+    /// Whether the memory was allocated in inference mode.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.storage().is_inference()
     }
 
     /// Whether elements are in row-major order without gaps.
