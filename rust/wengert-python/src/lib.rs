@@ -10,6 +10,7 @@
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`site`] | where the user's code is |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -30,6 +31,7 @@ mod numpy;
 mod object;
 mod random;
 mod settings;
+mod site;
 mod tensor;
 mod types;
 
@@ -41,6 +43,7 @@ use pyo3::types::PyList;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
+    site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
     types::install(m)?;

@@ -4,6 +4,7 @@
 //! by copying the result into the target's memory; the target then takes over the result's
 //! history. Whatever the rule saved lies in memory that the write does not reach.
 
+use super::explain;
 use super::forward;
 use super::mode::{self, WithoutForward};
 use super::node::{Context, Gradients, Op};
@@ -21,23 +22,13 @@ pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
         return Ok(());
     }
     if target.requires_grad() && target.is_leaf() {
-        bail!(
-            Grad,
-            "",
-            "a leaf Variable that requires grad is being used in an in-place operation. ({op}_: \
-             wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_written(target, op));
     }
     if let Some(base) = target.base()
         && base.requires_grad()
         && base.is_leaf()
     {
-        bail!(
-            Grad,
-            "",
-            "a view of a leaf Variable that requires grad is being used in an in-place operation. \
-             ({op}_: wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_view_written(target, &base, op));
     }
     Ok(())
 }
