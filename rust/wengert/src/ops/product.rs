@@ -466,7 +466,8 @@ impl Op for MatVec {
         let first = self.beta.is_some() as usize;
         let mut add = |a: &Tensor, v: &Tensor| -> Result<()> {
             let a = Mat(a, self.transposed);
-            sum = Some(matvec(sum.as_ref(), a, v, [1.0, self.alpha], Dest::New)?);
+            let beta = sum.is_some() as u8 as f64;
+            sum = Some(matvec(sum.as_ref(), a, v, [beta, self.alpha], Dest::New)?);
             Ok(())
         };
         if let Some(da) = &t[first] {
