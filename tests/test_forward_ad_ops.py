@@ -3,7 +3,7 @@
 Reverse mode is checked against finite differences elsewhere, so it is the reference here. Of a
 function f with the Jacobian J, the tangent J v must satisfy <u, J v> = <Jᵀ u, v>. The product of
 the Hessian of <u, f> with v can be had in three ways, which must agree: as gradient of a gradient,
-as tangent of a gradient (forward over reverse), and as gradient of a tangent (reverse over forward).
+as tangent of a gradient (forward over reverse), and as gradient of a tangent (the reverse of it).
 """
 
 import numpy as np

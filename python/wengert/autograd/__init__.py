@@ -6,7 +6,8 @@
 
 from wengert._core import backward, grad
 
-from . import forward_ad as forward_ad, graph as graph
+from . import forward_ad as forward_ad
+from . import graph as graph
 from .grad_mode import enable_grad, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
