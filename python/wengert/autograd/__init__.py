@@ -7,6 +7,7 @@
 
 from wengert._core import backward, grad
 
+from . import forward_ad as forward_ad
 from . import functional as functional
 from . import graph as graph
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled

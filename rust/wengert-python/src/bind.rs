@@ -347,6 +347,7 @@ fn into_several<'py>(
     args: &Args,
     several: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    op.check_out(args, &[]).or_raise()?;
     let (fields, results) = match op.call(args).or_raise()? {
         Output::Named(fields, results) => (Some(fields), results),
         Output::Tensors(results) => (None, results),

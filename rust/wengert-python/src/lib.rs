@@ -8,6 +8,7 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`] | backward passes, nodes, hooks |
 //! | [`grad_mode`], [`inference`] | what is recorded; inference mode |
+//! | [`forward`] | levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -21,6 +22,7 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod forward;
 mod grad_mode;
 mod held;
 mod index;
@@ -46,6 +48,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
     inference::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

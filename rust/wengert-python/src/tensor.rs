@@ -146,6 +146,19 @@ impl Source for Printed {
     }
 }
 
+/// A tensor as text, inside it that of its tangent, if it has one.
+fn text_of(t: Tensor) -> PyResult<String> {
+    let grad_fn = t.grad_fn().map(|e| e.node.name());
+    let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;
+    let suffixes = Suffixes {
+        grad_fn,
+        requires_grad: t.requires_grad(),
+        tangent: tangent.as_deref(),
+        ..Suffixes::default()
+    };
+    Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
+}
+
 /// A scalar as a Python object.
 pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>> {
     Ok(match value {
@@ -473,11 +486,7 @@ impl PyTensor {
         data::to_list(slf.py(), &slf.get().tensor())
     }
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let t = slf.get().tensor();
-        let grad_fn = t.grad_fn().map(|e| e.node.name());
-        let suffixes =
-            Suffixes { grad_fn, requires_grad: t.requires_grad(), ..Suffixes::default() };
-        Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
+        text_of(slf.get().tensor())
     }
     fn __format__<'py>(
         slf: &Bound<'py, Self>,

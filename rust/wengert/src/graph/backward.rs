@@ -24,7 +24,8 @@
 
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
-use super::mode::{GradMode, Modes};
+use super::inference::{InferenceMode, is_inference_mode};
+use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node};
 use crate::kernels::threads;
 use crate::ops;
@@ -377,8 +378,9 @@ impl Pass {
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
-        if ready.is_empty() || self.options.create_graph || self.work(index, node) < WORTH_A_THREAD
-        {
+        // Tangents belong to levels of this thread.
+        let serial = self.options.create_graph || mode::is_forward();
+        if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
         let others: SmallVec<[u32; 8]> = ready
@@ -402,13 +404,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let modes = Modes::current();
+        let inferring = is_inference_mode();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
                 scope.spawn(move || {
-                    let _modes = modes.hold();
+                    let _values = GradMode::new(false);
+                    let _mode = inferring.then(|| InferenceMode::new(true));
                     job.run();
                 });
             }
@@ -516,8 +519,8 @@ impl Pass {
 
     /// Hands the gradients over. All that can fail is computed before the first is.
     fn commit(&mut self) -> Result<()> {
-        let create_graph = self.options.create_graph;
-        let _mode = GradMode::new(create_graph);
+        let _mode = GradMode::new(self.options.create_graph);
+        let tracking = mode::is_tracking();
         let wanted: Vec<usize> = self.wanted.iter().map(|(e, _)| e.node.address()).collect();
         let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
         let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
@@ -533,10 +536,10 @@ impl Pass {
             }
             match tensor.grad() {
                 None => {
-                    let owned = if create_graph { gradient } else { own(gradient)? };
+                    let owned = if tracking { gradient } else { own(gradient)? };
                     writes.push((tensor, owned));
                 }
-                Some(old) if create_graph || old.check_writable("add").is_err() => {
+                Some(old) if tracking || old.check_writable("add").is_err() => {
                     writes.push((tensor, ops::add(&old, &gradient)?));
                 }
                 Some(old) => in_place.push((old, gradient)),
@@ -569,8 +572,17 @@ impl Drop for Pass {
 }
 
 /// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.
-fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result<Gradients> {
-    match catch_unwind(AssertUnwindSafe(|| node.op.backward(context, gradients))) {
+pub(super) fn apply(
+    node: &Node,
+    context: &Context,
+    gradients: &[Option<Tensor>],
+) -> Result<Gradients> {
+    caught(|| node.op.backward(context, gradients))
+}
+
+/// Runs tensor algebra and catches the errors that it unwinds with.
+pub(super) fn caught<R>(algebra: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(algebra)) {
         Ok(result) => result,
         Err(payload) => match payload.downcast::<Error>() {
             Ok(error) => Err(*error),

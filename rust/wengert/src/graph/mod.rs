@@ -20,7 +20,9 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on, or inference mode.
+//! * [`mode`]: whether recording is on.
+//! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
+//! * [`inference`]: inference mode.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
@@ -28,13 +30,17 @@
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod forward;
+pub mod inference;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+mod transpose;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, is_grad_enabled, is_inference_mode, set_grad_enabled};
+pub use inference::is_inference_mode;
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};

@@ -30,6 +30,24 @@ pub trait Op: Send + Sync {
     /// [`Context::needs`] asks for.
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients>;
 
+    /// Tangents of the outputs, one entry each, given those of the inputs (`None` is a zero): the
+    /// product of the Jacobian with a vector, where [`Op::backward`] is that with its transpose.
+    ///
+    /// `None` says that there is no cheaper way than to transpose [`Op::backward`], which the
+    /// engine does by itself; an operation needs no rule of its own. A rule is tensor algebra like
+    /// `backward`, and need not care about shapes that broadcast to the output's, or about dtypes.
+    /// `outputs` are the results, with their history. The view that an operation made must get a
+    /// view of the input's tangent.
+    fn jvp(
+        &self,
+        ctx: &Context,
+        tangents: &[Option<Tensor>],
+        outputs: &[&Tensor],
+    ) -> Result<Option<Gradients>> {
+        let _ = (ctx, tangents, outputs);
+        Ok(None)
+    }
+
     /// Whether the rule must run on the thread that called backward (it calls into Python).
     fn needs_calling_thread(&self) -> bool {
         false
@@ -161,11 +179,6 @@ pub struct Node {
     pub(super) state: Lock<State>,
 }
 
-thread_local! {
-    /// Number of the newest node that this thread made or built upon.
-    static NEWEST: Cell<u64> = const { Cell::new(0) };
-}
-
 /// Accumulators run before everything else that is ready.
 pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 
@@ -173,10 +186,10 @@ pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 /// gave before (a Lamport clock). For one thread that is the order of creation; several threads
 /// need no shared counter, and what they number does not depend on who was first.
 #[inline]
-pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
+pub(super) fn next_seq(edges: &[Option<Edge>], newest: &Cell<u64>) -> u64 {
     let inputs = edges.iter().flatten().map(|e| e.node.seq).filter(|&s| s != ACCUMULATOR_SEQ);
-    let seq = inputs.fold(NEWEST.get(), u64::max) + 1;
-    NEWEST.set(seq);
+    let seq = inputs.fold(newest.get(), u64::max) + 1;
+    newest.set(seq);
     seq
 }
 
@@ -240,6 +253,17 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a rule sees, put together by hand.
+    pub(super) fn new(saved: SmallVec<[(u8, Tensor); 2]>, needs: SmallVec<[bool; 4]>) -> Context {
+        Context { saved, needs }
+    }
+
+    /// The same for a rule that is to answer for one input only.
+    pub(super) fn only(&self, input: usize) -> Context {
+        let needs = (0..self.needs.len()).map(|i| i == input).collect();
+        Context { saved: self.saved.clone(), needs }
+    }
+
     /// The tensor saved under `role`.
     ///
     /// # Panics
@@ -257,6 +281,16 @@ impl Context {
 }
 
 impl NodeRef {
+    /// Gives what was saved of the outputs, which was saved before they had any, their tangents.
+    pub(super) fn keep_tangents(&self, outputs: &[&Tensor]) {
+        let state = self.state.lock();
+        for s in &state.saved {
+            if let Origin::Output(k) = s.origin {
+                s.tensor.share_tangents(outputs[k as usize]);
+            }
+        }
+    }
+
     /// Prepares a run of the rule: takes (`keep == false`) or copies the saved tensors and checks
     /// that nobody wrote to them.
     pub(super) fn unpack(&self, keep: bool, needs: SmallVec<[bool; 4]>) -> Result<Context> {
@@ -284,6 +318,14 @@ impl NodeRef {
     }
 
     fn with_history(&self, s: &Saved) -> Tensor {
+        let tensor = self.with_edge(s);
+        if !tensor.same(&s.tensor) && s.tensor.is_dual() {
+            tensor.share_tangents(&s.tensor);
+        }
+        tensor
+    }
+
+    fn with_edge(&self, s: &Saved) -> Tensor {
         match s.origin {
             Origin::Value => s.tensor.clone(),
             Origin::Output(k) => {

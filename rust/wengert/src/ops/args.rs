@@ -24,6 +24,7 @@
 //! `-> bool`, `-> Tensor[]`, `-> (Tensor, Tensor)`, `-> (Tensor values, Tensor indices)`.
 
 use crate::dtype::{DType, Scalar};
+use crate::graph::record::recording;
 use crate::memory_format::MemoryFormat as Format;
 use crate::random::Generator;
 use crate::tensor::Tensor;
@@ -284,6 +285,15 @@ impl Args {
             Value::Generator(g) => Some(g),
             _ => None,
         }
+    }
+
+    /// Whether a node or tangents come of a call with these arguments.
+    pub(crate) fn recording(&self) -> bool {
+        self.values.iter().any(|v| match v {
+            Value::Tensor(t) => recording(&[t]),
+            Value::Tensors(ts) => ts.iter().any(|t| recording(&[t])),
+            _ => false,
+        })
     }
 
     /// Whether any tensor among the arguments requires grad.

@@ -191,6 +191,12 @@ impl Tensor {
 
     /// Cuts the tensor off from its history, in place.
     pub fn detach_(&self) {
+        self.drop_tangents();
+        self.leave_graph();
+    }
+
+    /// The same for the history alone.
+    pub(crate) fn leave_graph(&self) {
         let old = self.0.autograd.lock().edge.take();
         self.0.requires_grad.store(false, Ordering::Relaxed);
         drop(old);

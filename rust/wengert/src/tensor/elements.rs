@@ -110,7 +110,7 @@ impl Tensor {
     /// Sets every element to a number, recorded: the history ends here.
     pub fn fill_(&self, value: &Tensor) -> Result<()> {
         crate::graph::inplace::check(self, "fill")?;
-        if crate::graph::is_grad_enabled() && (self.requires_grad() || value.requires_grad()) {
+        if crate::graph::record::recording(&[self, value]) {
             return crate::ops::cast::copy_(self, value);
         }
         self.fill_raw(value.item()?);

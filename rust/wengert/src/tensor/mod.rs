@@ -6,6 +6,7 @@
 
 mod autograd;
 mod elements;
+mod tangent;
 
 pub use autograd::HookHandle;
 
@@ -13,6 +14,7 @@ use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
+use crate::graph::forward::Tangent;
 use crate::graph::{Edge, Hook, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
@@ -20,8 +22,9 @@ use crate::lock::Lock;
 use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
@@ -41,6 +44,8 @@ struct Body {
     wrapped_number: bool,
     is_view: bool,
     requires_grad: AtomicBool,
+    /// What forward mode has to know, as bits, see [`tangent`].
+    forward: AtomicU8,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -68,6 +73,8 @@ struct Rare {
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
     heir: Option<Arc<Mutex<WeakTensor>>>,
+    /// Places of the tangents that forward mode computed, one per level.
+    tangents: SmallVec<[Tangent; 1]>,
 }
 
 const _: () = assert!(
@@ -103,6 +110,7 @@ impl Tensor {
             wrapped_number,
             is_view,
             requires_grad: AtomicBool::new(false),
+            forward: AtomicU8::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
