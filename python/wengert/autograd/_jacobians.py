@@ -168,7 +168,9 @@ def _repeatable_vjps(problem: Problem, y: Tensor, vs: list[Tensor]) -> list[Tens
         return jacobians
 
     first, second = vjps(), vjps()
-    if any(largest_difference(a, b) > problem.nondet_tol for a, b in zip(first, second, strict=True)):
+    if any(
+        largest_difference(a, b) > problem.nondet_tol for a, b in zip(first, second, strict=True)
+    ):
         raise GradcheckError(
             "Backward is not reentrant, i.e., running backward with same input and grad_output "
             "multiple times gives different values, although analytical gradient matches numerical "
