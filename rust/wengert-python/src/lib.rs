@@ -28,6 +28,7 @@ mod held;
 mod index;
 mod inference;
 mod numpy;
+mod object;
 mod random;
 mod settings;
 mod tensor;
@@ -42,6 +43,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
+    object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;

@@ -203,7 +203,11 @@ impl Tensor {
     }
 
     /// The tensor whose memory this one views.
+    #[inline]
     pub fn base(&self) -> Option<Tensor> {
+        if !self.0.is_view {
+            return None;
+        }
         self.0.autograd.lock().base.clone()
     }
 

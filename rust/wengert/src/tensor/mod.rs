@@ -164,7 +164,11 @@ impl Tensor {
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
         let t = Tensor::build(storage, layout, dtype, true, None);
-        t.fill_raw(value);
+        match value {
+            Scalar::Bool(b) => t.write_all(&[b]),
+            Scalar::Int(i) => t.write_all(&[i]),
+            Scalar::Float(x) => t.write_all(&[x]),
+        }
         Ok(t)
     }
 
