@@ -7,7 +7,8 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`] | backward passes, nodes, hooks |
-//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
+//! | [`grad_mode`], [`inference`] | what is recorded; inference mode |
+//! | [`forward`] | levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`site`] | where the user's code is |
@@ -51,8 +52,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
-    forward::install(m)?;
     inference::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

@@ -25,7 +25,8 @@
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
 use super::explain;
-use super::mode::{self, GradMode, Modes};
+use super::inference::{InferenceMode, is_inference_mode};
+use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node};
 use super::site::Site;
 use crate::kernels::threads;
@@ -398,13 +399,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let modes = Modes::current();
+        let inferring = is_inference_mode();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
                 scope.spawn(move || {
-                    let _modes = modes.hold();
+                    let _values = GradMode::new(false);
+                    let _mode = inferring.then(|| InferenceMode::new(true));
                     job.run();
                 });
             }
