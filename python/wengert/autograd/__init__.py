@@ -9,9 +9,12 @@ from wengert._core import backward, grad
 from . import graph as graph
 from .grad_mode import enable_grad, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+from .multithreading import set_multithreading_enabled
+from .variable import Variable
 
 __all__ = [
     "GradcheckError",
+    "Variable",
     "backward",
     "enable_grad",
     "grad",
@@ -19,4 +22,5 @@ __all__ = [
     "gradgradcheck",
     "no_grad",
     "set_grad_enabled",
+    "set_multithreading_enabled",
 ]

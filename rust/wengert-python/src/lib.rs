@@ -6,7 +6,8 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`autograd`], [`grad_mode`] | backward passes; what is recorded |
+//! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -22,10 +23,13 @@ mod data;
 mod error;
 mod grad_mode;
 mod held;
+mod hooks;
 mod index;
+mod node;
 mod numpy;
 mod random;
 mod settings;
+mod task;
 mod tensor;
 mod types;
 
@@ -40,8 +44,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<tensor::PyTensor>()?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
-    m.add_class::<autograd::PyNode>()?;
-    m.add_class::<autograd::PyHookHandle>()?;
+    m.add_class::<node::PyNode>()?;
+    task::install(m)?;
     grad_mode::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
@@ -74,8 +78,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle"];
+    let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -23,18 +23,26 @@
 //! * [`mode`]: whether recording is on.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
-//! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
+//! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
+//! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
+//!   how they get into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+mod commit;
+pub mod hooks;
 pub mod inplace;
 pub mod mode;
 pub mod node;
+mod point;
 pub mod record;
+pub mod task;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
-pub use backward::{Backward, backward, grad};
+pub use backward::{Backward, backward, backward_at, grad, grad_at};
+pub use hooks::{Hook, Host, LeafHook, PostHook, PreHook, Replaced, TensorHook};
 pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
-pub use node::{Context, Edge, Gradients, Hook, Node, Op};
+pub use node::{Attribute, Attributes, Context, Edge, Gradients, Node, Op};
+pub use point::Point;
 pub use record::{Saves, record, record_many};
