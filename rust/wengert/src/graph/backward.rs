@@ -28,9 +28,10 @@ use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
-use super::mode::GradMode;
+use super::mode::{self, GradMode, Modes};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
+use super::site::Site;
 use super::task::{self, At, Plan, Running};
 use crate::kernels::threads;
 use crate::tensor::{Tensor, WeakTensor};
@@ -161,6 +162,8 @@ const LOOK_AHEAD: usize = 32;
 
 struct Pass {
     options: Backward,
+    /// Where it was asked for.
+    site: Site,
     plan: Rc<Plan>,
     visits: Vec<Visit>,
     /// (visit, output, position in `captured`).
@@ -179,6 +182,7 @@ impl Pass {
         let id = PASSES.fetch_add(1, Ordering::Relaxed).max(1);
         Pass {
             options,
+            site: Site::here(),
             plan: Rc::new(Plan { id, ..Plan::default() }),
             visits: Vec::new(),
             wanted: Vec::new(),
@@ -364,11 +368,10 @@ impl Pass {
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
-        if ready.is_empty()
-            || self.options.create_graph
-            || !task::is_multithreading_enabled()
-            || self.work(index, node) < WORTH_A_THREAD
-        {
+        // Tangents belong to levels of this thread.
+        let serial =
+            self.options.create_graph || mode::is_forward() || !task::is_multithreading_enabled();
+        if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
         let others: SmallVec<[u32; 8]> = ready
@@ -392,12 +395,13 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
+        let modes = Modes::current();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
-                scope.spawn(|| {
-                    let _mode = GradMode::new(false);
+                scope.spawn(move || {
+                    let _modes = modes.hold();
                     job.run();
                 });
             }
@@ -412,7 +416,8 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+        let keeps = self.options.retain_graph || self.options.create_graph;
+        node.unpack((!keeps).then_some(self.site), needs)
     }
 
     /// Adds a contribution to a gradient slot.
@@ -565,7 +570,7 @@ impl NodeRef {
         let edges = self.edges();
         let mut found = Gradients::new();
         if gradients.iter().any(Option::is_some) {
-            let context = self.unpack(true, edges.iter().map(Option::is_some).collect())?;
+            let context = self.unpack(None, edges.iter().map(Option::is_some).collect())?;
             found = apply(self, &context, gradients)?;
         }
         found.resize(edges.len(), None);
@@ -580,8 +585,17 @@ impl NodeRef {
 }
 
 /// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.
-fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result<Gradients> {
-    match catch_unwind(AssertUnwindSafe(|| node.op.backward(context, gradients))) {
+pub(super) fn apply(
+    node: &Node,
+    context: &Context,
+    gradients: &[Option<Tensor>],
+) -> Result<Gradients> {
+    caught(|| node.op.backward(context, gradients))
+}
+
+/// Runs tensor algebra and catches the errors that it unwinds with.
+pub(super) fn caught<R>(algebra: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(algebra)) {
         Ok(result) => result,
         Err(payload) => match payload.downcast::<Error>() {
             Ok(error) => Err(*error),

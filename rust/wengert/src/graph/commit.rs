@@ -6,7 +6,7 @@
 use super::accumulate::own;
 use super::arena::NodeRef;
 use super::hooks::{self, PostHook, Snapshot};
-use super::mode::GradMode;
+use super::mode::{self, GradMode};
 use super::task::At;
 use crate::tensor::{LeafHooks, Tensor, WeakTensor};
 use crate::{Result, ops};
@@ -35,6 +35,7 @@ impl Commit {
     /// Hands the gradients over.
     pub(super) fn run(self, create_graph: bool) -> Result<()> {
         let _mode = GradMode::new(create_graph);
+        let tracking = mode::is_tracking();
         let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
         let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
         let mut observed = Vec::new();
@@ -50,10 +51,10 @@ impl Commit {
         for (tensor, gradient) in gradients {
             match tensor.grad() {
                 None => {
-                    let owned = if create_graph { gradient } else { own(gradient)? };
+                    let owned = if tracking { gradient } else { own(gradient)? };
                     writes.push((tensor, owned));
                 }
-                Some(old) if create_graph || old.check_writable("add").is_err() => {
+                Some(old) if tracking || old.check_writable("add").is_err() => {
                     writes.push((tensor, ops::add(&old, &gradient)?));
                 }
                 Some(old) => in_place.push((old, gradient)),

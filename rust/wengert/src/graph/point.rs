@@ -1,5 +1,6 @@
 //! Where gradients enter a pass and where they are asked for.
 
+use super::explain;
 use super::node::Edge;
 use crate::ops;
 use crate::tensor::Tensor;
@@ -64,23 +65,15 @@ pub(super) fn seed(roots: &[Point], gradients: &[Option<Tensor>]) -> Result<Vec<
             );
         }
         let Some(edge) = root.edge()? else {
-            bail!(
-                Grad,
-                "",
-                "element {i} of tensors does not require grad and does not have a grad_fn"
-            );
+            let Point::Tensor(root) = root else { unreachable!("an edge is its own") };
+            return Err(explain::no_history(root, i));
         };
-        let gradient = match gradient {
-            Some(g) if g.dtype() == dtype => g,
-            Some(g) => ops::cast::to_dtype(&g, dtype)?,
-            None if shape.iter().product::<usize>() == 1 => Tensor::full(shape, 1.0, dtype)?,
-            None => bail!(
-                Grad,
-                "",
-                "grad can be implicitly created only for scalar outputs; this one has shape {}: \
-                 reduce it first, for example with .sum(), or pass gradient=",
-                crate::layout::ShapeText(shape)
-            ),
+        let gradient = match (gradient, root) {
+            (Some(g), _) if g.dtype() == dtype => g,
+            (Some(g), _) => ops::cast::to_dtype(&g, dtype)?,
+            (None, _) if shape.iter().product::<usize>() == 1 => Tensor::full(shape, 1.0, dtype)?,
+            (None, Point::Tensor(root)) => return Err(explain::not_scalar(root)),
+            (None, Point::Edge(_)) => return Err(explain::edge_not_scalar(&edge, shape)),
         };
         seeds.push((edge, gradient));
     }
