@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use wengert::Tensor;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
+use wengert::tensor::ViewKind;
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
 
@@ -225,8 +226,11 @@ pub fn in_place(py: Python<'_>, name: &str, target: Tensor, other: Tensor) -> Py
 /// The in-place form of a view: the object stands for the view from now on.
 fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let object = call.slf.expect("methods have an object");
-    wengert::graph::inplace::check(args.tensor(0), op.short_name()).or_raise()?;
+    wengert::graph::inplace::check(args.tensor(0), op.short_name(), false).or_raise()?;
     if let Output::Tensor(view) = op.call(args).or_raise()? {
+        if args.tensor(0).view_kind().is_none() {
+            view.set_view_kind(ViewKind::Turned);
+        }
         object.cast::<PyTensor>()?.get().replace(view);
     }
     Ok(object.clone())

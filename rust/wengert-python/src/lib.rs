@@ -5,7 +5,7 @@
 //! | [`tensor`] | the class `Tensor`: protocols, attributes |
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
-//! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`index`], [`data`], [`numpy`], [`resize`] | `x[...]`; numbers and lists; arrays and buffers; other memory |
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
@@ -25,6 +25,7 @@ mod held;
 mod index;
 mod numpy;
 mod random;
+mod resize;
 mod settings;
 mod tensor;
 mod types;

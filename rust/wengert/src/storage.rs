@@ -12,13 +12,19 @@
 //!
 //! The version counts writes through any alias. A tensor saved for backward remembers the
 //! version it was saved at; a mismatch means that the value is no longer the one of the forward
-//! pass.
+//! pass. It counts in steps of two: the lowest bit of the word says that others can write to the
+//! memory, and that [`exports`] has to look before the version is read.
 #![allow(unsafe_code)]
 
-use crate::{Result, alloc};
+use crate::{Result, alloc, exports};
 use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The bit of the version word that says that others can write to the memory.
+const WATCHED: u32 = 1;
+/// What a write adds to the version word.
+const WRITE: u32 = 2;
 
 const HEADER: usize = 32;
 const INLINE_MAX: usize = 4096;
@@ -32,6 +38,7 @@ struct Foreign {
 #[repr(C)]
 struct Header {
     refcount: AtomicU32,
+    /// Twice the number of writes, and [`WATCHED`].
     version: AtomicU32,
     bytes: usize,
     data: NonNull<u8>,
@@ -100,7 +107,9 @@ impl Storage {
     ) -> Result<Storage> {
         let block = alloc::allocate(HEADER)?;
         let foreign = Some(Box::new(Foreign { _owner: owner, read_only }));
-        Ok(Storage::from_parts(block, bytes, data, foreign))
+        let storage = Storage::from_parts(block, bytes, data, foreign);
+        exports::imported(&storage);
+        Ok(storage)
     }
 
     #[inline]
@@ -145,13 +154,63 @@ impl Storage {
     /// How many writes there have been, through any view.
     #[inline]
     pub fn version(&self) -> u32 {
-        self.header().version.load(Ordering::Acquire)
+        let word = self.header().version.load(Ordering::Acquire);
+        if word & WATCHED == 0 { word / WRITE } else { self.version_after_look(false) }
     }
 
-    /// Counts a write.
+    /// [`Storage::version`] for somebody who depends on the bytes from now on.
+    #[inline]
+    pub fn version_for_saving(&self) -> u32 {
+        let word = self.header().version.load(Ordering::Acquire);
+        if word & WATCHED == 0 { word / WRITE } else { self.version_after_look(true) }
+    }
+
+    #[cold]
+    fn version_after_look(&self, saving: bool) -> u32 {
+        exports::look(self, saving);
+        self.header().version.load(Ordering::Acquire) / WRITE
+    }
+
+    /// Counts a write, which has been made.
     #[inline]
     pub fn bump_version(&self) {
-        self.header().version.fetch_add(1, Ordering::AcqRel);
+        if self.header().version.fetch_add(WRITE, Ordering::AcqRel) & WATCHED != 0 {
+            exports::written(self);
+        }
+    }
+
+    /// Counts a write of somebody else.
+    pub(crate) fn count_write(&self) {
+        self.header().version.fetch_add(WRITE, Ordering::AcqRel);
+    }
+
+    /// Whether others can write to the memory unseen.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.header().version.load(Ordering::Acquire) & WATCHED != 0
+    }
+
+    pub(crate) fn set_watched(&self, watched: bool) {
+        let word = &self.header().version;
+        if watched {
+            word.fetch_or(WATCHED, Ordering::AcqRel);
+        } else {
+            word.fetch_and(!WATCHED, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether the memory is somebody else's.
+    pub fn is_foreign(&self) -> bool {
+        self.header().foreign.is_some()
+    }
+
+    /// Counts on from where another memory's writes stood, which this one replaces.
+    pub(crate) fn continue_version(&self, version: u32) {
+        self.header().version.store(version * WRITE, Ordering::Release);
+    }
+
+    /// What identifies the storage while it lives.
+    pub(crate) fn address(&self) -> usize {
+        self.0.as_ptr() as usize
     }
 
     /// Whether writing is forbidden (a read-only NumPy array, for one).
@@ -173,6 +232,9 @@ impl Storage {
 
     #[cold]
     fn release(&mut self) {
+        if self.is_watched() {
+            exports::forget(self.address());
+        }
         let header = self.header();
         let (bytes, data) = (header.bytes, header.data);
         // SAFETY: the count reached zero, so that nobody else reads the header; it is not used

@@ -40,7 +40,7 @@ pub fn record_many(
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
-        let version = tensor.storage().version();
+        let version = tensor.storage().version_for_saving();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
                 tensor: tensor.alias_with_edge(None),
