@@ -19,16 +19,16 @@
 //! Memory that came *from* NumPy is anybody's from the start. Checking it at each use would cost
 //! those who never write to it, so this is a mode ([`set_check_imports`]), off by default.
 
+use crate::graph::fork::{self, lock};
 use crate::graph::live_nodes;
 use crate::storage::Storage;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 /// What is known about one storage that others can write to.
 #[derive(Default)]
-struct Entry {
+pub(crate) struct Entry {
     /// Arrays over it.
     exports: usize,
     /// Of the bytes when we last looked, if anybody may depend on them.
@@ -39,20 +39,23 @@ struct Entry {
     written: bool,
 }
 
-type Entries = HashMap<usize, Arc<Mutex<Entry>>>;
+pub(crate) type Entries = HashMap<usize, Arc<Mutex<Entry>>>;
 
 /// By address of the header. A storage is here only while the bit in its version word is set.
 static TABLE: LazyLock<Mutex<Entries>> = LazyLock::new(Mutex::default);
 static CHECK_IMPORTS: AtomicBool = AtomicBool::new(false);
 
-/// The table's lock, for whoever forks.
-pub(crate) fn lock() -> impl Sized {
-    struct Held(#[allow(dead_code)] MutexGuard<'static, Entries>);
-    Held(TABLE.lock())
+/// The table's lock, taken for a fork. That of an entry is held during a checksum only, and the
+/// child finds out when it looks at the same array.
+pub(crate) type Held = MutexGuard<'static, Entries>;
+
+/// Takes the lock of the table, for a fork.
+pub(crate) fn hold() -> Held {
+    lock(&TABLE)
 }
 
 fn entry(storage: &Storage) -> Option<Arc<Mutex<Entry>>> {
-    TABLE.lock().get(&storage.address()).cloned()
+    lock(&TABLE).get(&storage.address()).cloned()
 }
 
 /// Switches whether memory that came from elsewhere (`from_numpy`) is checked, for storages made
@@ -85,8 +88,8 @@ impl Drop for Export {
             settle(&self.0, &entry, false);
         }
         // Under the table's lock, so that nobody exports the storage again in between.
-        let mut table = TABLE.lock();
-        let mut entry = entry.lock();
+        let mut table = lock(&TABLE);
+        let mut entry = lock(&entry);
         entry.exports -= 1;
         if entry.exports == 0 && !entry.imported {
             self.0.set_watched(false);
@@ -96,12 +99,13 @@ impl Drop for Export {
 }
 
 fn register(storage: &Storage, imported: bool, needed: bool) {
+    fork::install();
     let entry = {
-        let mut table = TABLE.lock();
+        let mut table = lock(&TABLE);
         storage.set_watched(true);
         table.entry(storage.address()).or_default().clone()
     };
-    let mut entry = entry.lock();
+    let mut entry = lock(&entry);
     entry.exports += usize::from(!imported);
     entry.imported |= imported;
     if needed && entry.checksum.is_none() {
@@ -119,7 +123,7 @@ pub(crate) fn imported(storage: &Storage) {
 /// Compares the bytes with those of the last look; a difference is a write. With `from_now` there
 /// is a checksum afterwards, as somebody depends on the bytes.
 fn settle(storage: &Storage, entry: &Mutex<Entry>, from_now: bool) {
-    let mut entry = entry.lock();
+    let mut entry = lock(entry);
     if entry.checksum.is_none() && !from_now {
         return;
     }
@@ -143,7 +147,7 @@ pub(crate) fn look(storage: &Storage, saving: bool) {
 #[cold]
 pub(crate) fn written(storage: &Storage) {
     if let Some(entry) = entry(storage) {
-        let mut entry = entry.lock();
+        let mut entry = lock(&entry);
         if entry.checksum.is_some() {
             entry.checksum = Some(checksum(storage));
         }
@@ -153,13 +157,13 @@ pub(crate) fn written(storage: &Storage) {
 /// A watched storage is going away.
 #[cold]
 pub(crate) fn forget(address: usize) {
-    let entry = TABLE.lock().remove(&address);
+    let entry = lock(&TABLE).remove(&address);
     drop(entry);
 }
 
 /// Whether somebody else wrote to the storage since it was exported.
 pub(crate) fn was_written_elsewhere(storage: &Storage) -> bool {
-    storage.is_watched() && entry(storage).is_some_and(|entry| entry.lock().written)
+    storage.is_watched() && entry(storage).is_some_and(|entry| lock(&entry).written)
 }
 
 /// A hash of all bytes. Four lanes, because one would wait for its multiplications; each step is a

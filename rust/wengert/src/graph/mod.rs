@@ -28,6 +28,7 @@
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub(crate) mod fork;
 pub mod inplace;
 pub mod mode;
 pub mod node;
