@@ -32,14 +32,14 @@ pub fn resize(slf: &Bound<'_, PyTensor>, given: &Bound<'_, PyTuple>) -> PyResult
         false => PyTypeError::new_err(format!("resize_(): sizes must be ints ({e})")),
     })?;
     let new = slf.get().tensor().resized(&shape, HANDLES).or_raise()?;
-    slf.get().replace(new);
+    slf.get().replace(slf.py(), new);
     Ok(())
 }
 
 /// `Tensor.resize_as_(other)`.
 pub fn resize_as(slf: &Bound<'_, PyTensor>, other: &Tensor) -> PyResult<()> {
     let new = slf.get().tensor().resized(other.shape(), HANDLES).or_raise()?;
-    slf.get().replace(new);
+    slf.get().replace(slf.py(), new);
     Ok(())
 }
 
@@ -76,7 +76,7 @@ pub fn set(
         }
     };
     let new = target.set_to(&source, layout, HANDLES).or_raise()?;
-    slf.get().replace(new);
+    slf.get().replace(slf.py(), new);
     Ok(())
 }
 

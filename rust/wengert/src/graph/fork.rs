@@ -2,8 +2,7 @@
 //!
 //! Only the thread that forks exists in the child. A lock that another one held at that moment would
 //! stay locked there for ever, and what it protects might be half changed. So a handler takes all
-//! of them first. They are `std`'s, for the reason given in [`alloc`](crate::alloc); no thread ever
-//! holds one of them while it takes another, except here.
+//! of them first. They are `std`'s, for the reason given in [`alloc`](crate::alloc).
 //!
 //! Free slots and counters of threads that do not exist in the child stay as they are: the slots are
 //! lost, the counts go on being right.

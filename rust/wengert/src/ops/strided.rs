@@ -47,6 +47,16 @@ impl Window {
         Window { whole: shifted(whole, low), part: shifted(part, low), span: (high - low) as usize }
     }
 
+    /// The part of `whole`, which is laid out in memory as what this window looks at. A view.
+    pub(crate) fn view(&self, whole: &Tensor) -> Result<Tensor> {
+        let moved = self.whole.offset() as isize - whole.layout().offset() as isize;
+        let y = whole.view_as_layout(shifted(&self.part, moved));
+        if record::recording(&[whole]) {
+            record::record(&y, &[whole], &[], Box::new(AsStrided(self.clone())))?;
+        }
+        Ok(y)
+    }
+
     /// The part, given a value for each element of the whole; those of shared elements are added.
     pub(crate) fn push(&self, whole: &Tensor) -> Result<Tensor> {
         gather(&scatter(whole, &self.whole, self.span)?, &self.part)
@@ -156,6 +166,12 @@ impl Op for AsStrided {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(self.0.pull(g)?)])
     }
+
+    /// A tangent is laid out in memory as its tensor is.
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let Some(v) = &v[0] else { return Ok(None) };
+        Ok(Some(smallvec![Some(self.0.view(v)?)]))
+    }
 }
 
 /// The layout that a user asks for over the storage of `x`.
@@ -213,7 +229,7 @@ pub fn as_strided(x: &Tensor, size: &[i64], stride: &[i64], offset: Option<i64>)
 /// # Errors
 /// The window is longer than the axis, or the step is not positive.
 pub fn unfold(x: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
-    struct Unfold(Window);
+    struct Unfold(Window, [i64; 3]);
     impl Op for Unfold {
         fn name(&self) -> &'static str {
             "UnfoldBackward0"
@@ -221,6 +237,15 @@ pub fn unfold(x: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(self.0.pull(g)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            let (Some(v), [dim, size, step]) = (&v[0], self.1) else { return Ok(None) };
+            Ok(Some(smallvec![Some(unfold(v, dim, size, step)?)]))
         }
     }
     let l = x.layout();
@@ -260,7 +285,7 @@ pub fn unfold(x: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
         }
         strides.push(row);
         let window = Window::new(&rows, &Layout::strided(&shape, &strides, 0));
-        record::record(&y, &[x], &[], Box::new(Unfold(window)))?;
+        record::record(&y, &[x], &[], Box::new(Unfold(window, [dim, size, step])))?;
     }
     Ok(y)
 }

@@ -14,7 +14,7 @@
 
 use super::*;
 use crate::graph::inplace::become_part;
-use crate::graph::{GradMode, is_grad_enabled};
+use crate::graph::{GradMode, is_grad_enabled, is_inference_mode};
 
 /// How a view was made, as far as writing to it is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,26 +51,36 @@ impl Tensor {
     /// A view of the given kind, unless this tensor is itself a view that must not be written to,
     /// or nothing is recorded.
     pub(crate) fn view_of_kind(&self, layout: Layout, kind: ViewKind) -> Tensor {
-        let (base, inherited) = if self.0.is_view {
+        let (base, inherited) = if self.has_base() {
             let autograd = self.0.autograd.lock();
             (autograd.base.clone(), autograd.view)
         } else {
             (None, ViewKind::Recorded)
         };
+        let inference = is_inference_mode();
         let kind = if !inherited.may_be_written() {
             inherited
+        } else if inference {
+            ViewKind::Inference
         } else if !is_grad_enabled() {
             ViewKind::NoGrad
         } else {
             kind
         };
         let base = base.unwrap_or_else(|| self.clone());
-        Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind)
+        let view =
+            Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind);
+        if inference && !self.is_inference() {
+            // Not recorded, but the view still stands for a tensor that requires grad.
+            view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
+        }
+        view
     }
 
     /// The tensor whose memory this one views.
+    #[inline]
     pub fn base(&self) -> Option<Tensor> {
-        if !self.0.is_view {
+        if !self.has_base() {
             return None;
         }
         self.0.autograd.lock().base.clone()
@@ -78,7 +88,7 @@ impl Tensor {
 
     /// How this view was made; `None` for what is no view to users.
     pub fn view_kind(&self) -> Option<ViewKind> {
-        if !self.0.is_view {
+        if !self.has_base() {
             return None;
         }
         let autograd = self.0.autograd.lock();
@@ -118,7 +128,7 @@ impl Tensor {
 
     /// Brings the history of a view up to date if its base was written to through another view.
     pub(super) fn refresh(&self) -> Result<()> {
-        if !self.0.is_view {
+        if !self.has_base() {
             return Ok(());
         }
         let stale = {
@@ -151,7 +161,7 @@ impl Tensor {
 
     /// Refuses a recorded write to a view that must not be written to.
     pub(crate) fn check_view_kind(&self, modified: &str) -> Result<()> {
-        if !self.0.is_view {
+        if !self.has_base() {
             return Ok(());
         }
         let (kind, edge) = {
