@@ -6,6 +6,7 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`resize`] | other sizes or other memory in place |
 //! | [`autograd`] | backward passes |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
@@ -33,6 +34,7 @@ mod node;
 mod numpy;
 mod object;
 mod random;
+mod resize;
 mod settings;
 mod site;
 mod task;

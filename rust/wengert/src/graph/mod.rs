@@ -37,6 +37,7 @@ pub mod backward;
 pub mod census;
 mod commit;
 mod explain;
+pub(crate) mod fork;
 pub mod forward;
 pub mod hooks;
 pub mod inference;
