@@ -9,8 +9,7 @@
 //! from begin and end, and is worked out by whoever reads the list.
 
 use crate::alloc;
-use crate::graph::Site;
-use crate::graph::node;
+use crate::graph::{Site, mode};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -158,7 +157,7 @@ fn begin(
     if options.memory {
         event.bytes = -in_use();
     }
-    let newest = node::newest();
+    let newest = mode::newest();
     // The clock last: what was done until here is not the operation's.
     event.begin = now()?.0;
     Some(Box::new(Span { event, newest, options }))
@@ -173,7 +172,7 @@ impl Drop for Span {
         if self.options.memory {
             event.bytes += in_use();
         }
-        let newest = node::newest();
+        let newest = mode::newest();
         if event.category == Category::Operation && newest != self.newest {
             event.sequence = Some(newest);
         }

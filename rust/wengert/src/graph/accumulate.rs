@@ -2,7 +2,7 @@
 
 use super::arena::NodeRef;
 use super::explain::{self, Story};
-use super::mode::is_grad_enabled;
+use super::mode::is_tracking;
 use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
 use super::site::Site;
 use crate::lock::Lock;
@@ -64,7 +64,7 @@ pub(super) fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result
 
 /// Adds to a gradient, in place where nobody else can see it.
 pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
-    if !is_grad_enabled() && sum.is_unique() && sum.is_contiguous() {
+    if !is_tracking() && sum.is_unique() && sum.is_contiguous() {
         ops::add_assign(&sum, gradient)?;
         return Ok(sum);
     }
@@ -74,7 +74,7 @@ pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
 /// A gradient that a hook may write to: in memory of its own, unless the pass is recorded, where
 /// writes are operations and are checked as such.
 pub(super) fn private(gradient: Tensor) -> Result<Tensor> {
-    if is_grad_enabled() { Ok(gradient) } else { own(gradient) }
+    if is_tracking() { Ok(gradient) } else { own(gradient) }
 }
 
 /// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.

@@ -1,21 +1,83 @@
-//! Whether operations are recorded, per thread.
+//! What is done with the operations of this thread: recorded for backward, followed by tangents,
+//! both, or nothing.
+//!
+//! The answer is one word per thread, which an operation loads once. Everything but the two usual
+//! answers (record, do nothing) has a bit above [`RECORD`], so that `word > RECORD` is the one
+//! question an operation asks to find out that it is not on the usual path.
 
+use super::inference;
+use super::site::Site;
 use std::cell::Cell;
 
+/// Operations whose inputs require grad leave a node.
+pub(super) const RECORD: u32 = 1;
+
+/// A level of forward mode is open: operations on dual tensors give dual tensors.
+pub(super) const FORWARD: u32 = 2;
+
+/// What a thread knows. The number of the newest node stands beside the mode because whoever
+/// records needs both, and finding a thread's variables costs a call in a shared library.
+pub(super) struct PerThread {
+    /// See the bits above.
+    pub mode: Cell<u32>,
+    /// Number of the newest node that this thread made or built upon.
+    pub newest: Cell<u64>,
+    /// The site that stands for this thread while it does not run the host's code.
+    pub held: Cell<Option<Site>>,
+}
+
 thread_local! {
-    static ENABLED: Cell<bool> = const { Cell::new(true) };
+    pub(super) static THREAD: PerThread = const {
+        PerThread { mode: Cell::new(RECORD), newest: Cell::new(0), held: Cell::new(None) }
+    };
+}
+
+/// Number of the newest node that this thread made or built upon.
+pub(crate) fn newest() -> u64 {
+    THREAD.with(|t| t.newest.get())
+}
+
+/// The word.
+#[inline]
+pub(super) fn mode() -> u32 {
+    THREAD.with(|t| t.mode.get())
+}
+
+/// Sets or clears bits of the word; gives what it was.
+#[inline]
+pub(super) fn switch(bits: u32, on: bool) -> u32 {
+    THREAD.with(|t| {
+        let old = t.mode.get();
+        t.mode.set(if on { old | bits } else { old & !bits });
+        old
+    })
 }
 
 /// Whether operations on this thread are recorded.
 #[inline]
 pub fn is_grad_enabled() -> bool {
-    ENABLED.get()
+    mode() & RECORD != 0
 }
 
 /// Switches recording on this thread and returns what it was.
 #[inline]
 pub fn set_grad_enabled(enabled: bool) -> bool {
-    ENABLED.replace(enabled)
+    if inference::is_inference_mode() {
+        return inference::keep(enabled);
+    }
+    switch(RECORD, enabled) & RECORD != 0
+}
+
+/// Whether anything beyond values may come of an operation: a node, or tangents.
+#[inline]
+pub(crate) fn is_tracking() -> bool {
+    mode() != 0
+}
+
+/// Whether a level of forward mode is open and not switched off.
+#[inline]
+pub(crate) fn is_forward() -> bool {
+    mode() & FORWARD != 0
 }
 
 /// Recording switched until this guard is dropped, also by an error on the way.
@@ -41,5 +103,42 @@ impl GradMode {
 impl Drop for GradMode {
     fn drop(&mut self) {
         set_grad_enabled(self.0);
+    }
+}
+
+/// Values only until this guard is dropped: nothing is recorded, and no tangents are computed.
+///
+/// For the steps inside an operation that has a rule of its own. A user's `no_grad` is
+/// [`GradMode`], which leaves tangents alone.
+pub struct ValuesOnly(u32);
+
+impl ValuesOnly {
+    /// Switches everything off.
+    #[must_use = "the mode is restored when the guard is dropped"]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> ValuesOnly {
+        ValuesOnly(THREAD.with(|t| t.mode.replace(0)))
+    }
+}
+
+impl Drop for ValuesOnly {
+    fn drop(&mut self) {
+        THREAD.with(|t| t.mode.set(self.0));
+    }
+}
+
+/// No tangents until this guard is dropped; recording stays as it is.
+pub(crate) struct WithoutForward(bool);
+
+impl WithoutForward {
+    #[must_use = "the mode is restored when the guard is dropped"]
+    pub(crate) fn new() -> WithoutForward {
+        WithoutForward(switch(FORWARD, false) & FORWARD != 0)
+    }
+}
+
+impl Drop for WithoutForward {
+    fn drop(&mut self) {
+        switch(FORWARD, self.0);
     }
 }

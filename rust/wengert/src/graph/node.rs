@@ -10,14 +10,15 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::site::Site;
 use crate::Result;
-use crate::dtype::DType;
+use crate::dtype::{DType, Scalar};
 use crate::lock::Lock;
+use crate::ops::Value;
 use crate::tensor::{Tensor, WeakTensor};
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::sync::Arc;
 
 /// A derivative rule, with whatever parameters the operation had.
 pub trait Op: Send + Sync {
@@ -31,6 +32,24 @@ pub trait Op: Send + Sync {
     /// input's shape and converts to its type. It may answer only for inputs that
     /// [`Context::needs`] asks for.
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients>;
+
+    /// Tangents of the outputs, one entry each, given those of the inputs (`None` is a zero): the
+    /// product of the Jacobian with a vector, where [`Op::backward`] is that with its transpose.
+    ///
+    /// `None` says that there is no cheaper way than to transpose [`Op::backward`], which the
+    /// engine does by itself; an operation needs no rule of its own. A rule is tensor algebra like
+    /// `backward`, and need not care about shapes that broadcast to the output's, or about dtypes.
+    /// `outputs` are the results, with their history. The view that an operation made must get a
+    /// view of the input's tangent.
+    fn jvp(
+        &self,
+        ctx: &Context,
+        tangents: &[Option<Tensor>],
+        outputs: &[&Tensor],
+    ) -> Result<Option<Gradients>> {
+        let _ = (ctx, tangents, outputs);
+        Ok(None)
+    }
 
     /// Whether the rule must run on the thread that called backward (it calls into Python).
     fn needs_calling_thread(&self) -> bool {
@@ -48,13 +67,80 @@ pub trait Op: Send + Sync {
     fn leaf(&self) -> Option<&Tensor> {
         None
     }
+
+    /// What the node keeps, under PyTorch's names, for those who look at the graph.
+    fn attributes(&self) -> Attributes {
+        Attributes::new()
+    }
+}
+
+/// What a node keeps, by name.
+pub type Attributes = Vec<(&'static str, Attribute)>;
+
+/// Something that a node keeps.
+pub enum Attribute {
+    /// A saved tensor, by its role.
+    Saved(u8),
+    /// A saved number, by its role.
+    SavedNumber(u8),
+    /// Tensors that the rule holds itself; `None` where there is none.
+    Tensors(Vec<Option<Tensor>>),
+    /// A parameter of the operation.
+    Value(Value),
+}
+
+impl Attribute {
+    /// A whole number.
+    pub fn int(value: impl TryInto<i64>) -> Attribute {
+        value
+            .try_into()
+            .map_or(Attribute::Value(Value::None), |v| Attribute::number(Scalar::Int(v)))
+    }
+
+    /// A floating-point number.
+    pub fn float(value: f64) -> Attribute {
+        Attribute::number(Scalar::Float(value))
+    }
+
+    /// A truth value.
+    pub fn bool(value: bool) -> Attribute {
+        Attribute::number(Scalar::Bool(value))
+    }
+
+    /// A number of any kind.
+    pub fn number(value: Scalar) -> Attribute {
+        Attribute::Value(Value::Number(value))
+    }
+
+    /// Sizes, strides or dimensions.
+    pub fn sizes(values: &[usize]) -> Attribute {
+        Attribute::Value(Value::Ints(values.iter().map(|&v| v as i64).collect()))
+    }
+
+    /// Whole numbers.
+    pub fn ints(values: &[i64]) -> Attribute {
+        Attribute::Value(Value::Ints(values.into()))
+    }
+
+    /// The axes that a mask names.
+    pub fn axes(mask: &[bool]) -> Attribute {
+        let named = mask.iter().enumerate().filter(|(_, named)| **named);
+        Attribute::Value(Value::Ints(named.map(|(d, _)| d as i64).collect()))
+    }
+
+    /// A word.
+    pub fn text(value: &str) -> Attribute {
+        Attribute::Value(Value::Str(value.to_owned()))
+    }
+
+    /// Nothing was given.
+    pub fn none() -> Attribute {
+        Attribute::Value(Value::None)
+    }
 }
 
 /// One entry per input; `None` is a zero that is not worth a tensor.
 pub type Gradients = SmallVec<[Option<Tensor>; 2]>;
-
-/// A tensor hook: sees the gradient and may replace it.
-pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
 
 /// Which node made a tensor, and as which of its outputs.
 #[derive(Clone)]
@@ -154,14 +240,30 @@ impl State {
     }
 }
 
-/// Observers of the gradients that arrive at a node's outputs.
+/// What few nodes have: observers of the gradients that arrive, and what the embedding language
+/// keeps with a node.
 #[derive(Default)]
 pub(super) struct NodeHooks {
-    pub next_id: u64,
-    /// (id, output, hook), in order of registration.
-    pub pre: Vec<(u64, u32, Hook)>,
+    /// Of one output each.
+    pub tensor: Hooks<TensorHook, u32>,
+    pub pre: Hooks<PreHook>,
+    pub post: Hooks<PostHook>,
     /// Outputs whose gradient is kept in `.grad`.
     pub retain: Vec<(u32, WeakTensor)>,
+    /// The embedding language's object for this node, not owned.
+    pub object: usize,
+    /// What that language stores with the node.
+    pub notes: Option<Host>,
+}
+
+impl NodeHooks {
+    /// Whether a pass has to stop here.
+    pub(super) fn is_observed(&self) -> bool {
+        !(self.tensor.is_empty()
+            && self.pre.is_empty()
+            && self.post.is_empty()
+            && self.retain.is_empty())
+    }
 }
 
 /// One recorded operation.
@@ -173,11 +275,6 @@ pub struct Node {
     pub(super) state: Lock<State>,
 }
 
-thread_local! {
-    /// Number of the newest node that this thread made or built upon.
-    static NEWEST: Cell<u64> = const { Cell::new(0) };
-}
-
 /// Accumulators run before everything else that is ready.
 pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 
@@ -185,16 +282,11 @@ pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 /// gave before (a Lamport clock). For one thread that is the order of creation; several threads
 /// need no shared counter, and what they number does not depend on who was first.
 #[inline]
-pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
+pub(super) fn next_seq(edges: &[Option<Edge>], newest: &Cell<u64>) -> u64 {
     let inputs = edges.iter().flatten().map(|e| e.node.seq).filter(|&s| s != ACCUMULATOR_SEQ);
-    let seq = inputs.fold(NEWEST.get(), u64::max) + 1;
-    NEWEST.set(seq);
+    let seq = inputs.fold(newest.get(), u64::max) + 1;
+    newest.set(seq);
     seq
-}
-
-/// Number of the newest node that this thread made or built upon.
-pub(crate) fn newest() -> u64 {
-    NEWEST.get()
 }
 
 impl Node {
@@ -229,23 +321,93 @@ impl Node {
         self.state.lock().site
     }
 
-    /// Adds an observer of the gradient of one output; the number removes it.
-    pub fn add_hook(&self, output: u32, hook: Hook) -> u64 {
-        let mut state = self.state.lock();
-        let hooks = state.hooks.get_or_insert_default();
-        hooks.next_id += 1;
-        let id = hooks.next_id;
-        hooks.pre.push((id, output, hook));
-        id
+    /// Adds an observer of the gradient of one output.
+    pub fn add_tensor_hook(&self, output: u32, hook: Hook<TensorHook>) {
+        self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
     }
 
-    /// Removes an observer; a number that is not there is ignored.
+    /// Adds an observer of the gradients of the outputs.
+    pub fn add_pre_hook(&self, hook: Hook<PreHook>) {
+        self.state.lock().hooks.get_or_insert_default().pre.push((), hook);
+    }
+
+    /// Adds an observer of the gradients of inputs and outputs.
+    pub fn add_post_hook(&self, hook: Hook<PostHook>) {
+        self.state.lock().hooks.get_or_insert_default().post.push((), hook);
+    }
+
+    /// Removes a hook; a number that is not there is ignored.
     pub fn remove_hook(&self, id: u64) {
-        let removed = self.state.lock().hooks.as_mut().and_then(|hooks| {
-            let at = hooks.pre.iter().position(|(i, ..)| *i == id)?;
-            Some(hooks.pre.remove(at))
-        });
+        let removed = self
+            .state
+            .lock()
+            .hooks
+            .as_mut()
+            .map(|h| (h.tensor.take(id), h.pre.take(id), h.post.take(id)));
         // Dropped here, outside the lock: a hook may own anything.
+        drop(removed);
+    }
+
+    /// The first host, of the hooks on one output, for which `found` gives something.
+    pub fn tensor_host<T>(&self, output: u32, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        let state = self.state.lock();
+        let hosts = state.hooks.as_ref()?.tensor.hosts();
+        hosts.filter(|(at, _)| *at == output).map(|(_, host)| host).find_map(found)
+    }
+
+    /// The first host, of the pre-hooks, for which `found` gives something.
+    pub fn pre_host<T>(&self, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        self.state.lock().hooks.as_ref()?.pre.hosts().map(|(_, host)| host).find_map(found)
+    }
+
+    /// The first host, of the post-hooks, for which `found` gives something.
+    pub fn post_host<T>(&self, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        self.state.lock().hooks.as_ref()?.post.hosts().map(|(_, host)| host).find_map(found)
+    }
+
+    /// Shows all objects of the embedding language that this node keeps alive. `visit` runs under the
+    /// node's lock and must not call back.
+    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+        let state = self.state.lock();
+        let Some(h) = &state.hooks else { return };
+        h.tensor.hosts().for_each(|(_, host)| visit(host));
+        h.pre.hosts().for_each(|(_, host)| visit(host));
+        h.post.hosts().for_each(|(_, host)| visit(host));
+        h.notes.iter().for_each(visit);
+    }
+
+    /// What the embedding language stores with this node, made when first asked for.
+    pub fn notes(&self, make: impl FnOnce() -> Host) -> Host {
+        if let Some(notes) = self.state.lock().hooks.as_ref().and_then(|h| h.notes.clone()) {
+            return notes;
+        }
+        // Made without the lock. Of two threads that get here, the first one's stays.
+        let made = make();
+        self.state.lock().hooks.get_or_insert_default().notes.get_or_insert(made).clone()
+    }
+
+    /// Address of the embedding language's object for this node, which that language looks after; 0
+    /// if there is none.
+    pub fn object(&self) -> usize {
+        self.state.lock().hooks.as_ref().map_or(0, |h| h.object)
+    }
+
+    /// Sets what [`Node::object`] gives.
+    pub fn set_object(&self, address: usize) {
+        let mut state = self.state.lock();
+        if address != 0 || state.hooks.is_some() {
+            state.hooks.get_or_insert_default().object = address;
+        }
+    }
+
+    /// Ends what [`Node::retain_grad`] began.
+    pub(crate) fn forget_grad(&self, tensor: &Tensor) {
+        let mut removed = None;
+        if let Some(hooks) = &mut self.state.lock().hooks
+            && let Some(at) = hooks.retain.iter().position(|(_, t)| t.stands_for(tensor))
+        {
+            removed = Some(hooks.retain.remove(at));
+        }
         drop(removed);
     }
 
@@ -262,6 +424,17 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a rule sees, put together by hand.
+    pub(super) fn new(saved: SmallVec<[(u8, Tensor); 2]>, needs: SmallVec<[bool; 4]>) -> Context {
+        Context { saved, needs }
+    }
+
+    /// The same for a rule that is to answer for one input only.
+    pub(super) fn only(&self, input: usize) -> Context {
+        let needs = (0..self.needs.len()).map(|i| i == input).collect();
+        Context { saved: self.saved.clone(), needs }
+    }
+
     /// The tensor saved under `role`.
     ///
     /// # Panics
@@ -279,6 +452,16 @@ impl Context {
 }
 
 impl NodeRef {
+    /// Gives what was saved of the outputs, which was saved before they had any, their tangents.
+    pub(super) fn keep_tangents(&self, outputs: &[&Tensor]) {
+        let state = self.state.lock();
+        for s in &state.saved {
+            if let Origin::Output(k) = s.origin {
+                s.tensor.share_tangents(outputs[k as usize]);
+            }
+        }
+    }
+
     /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
     /// the graph, and checks that nobody wrote to them.
     pub(super) fn unpack(
@@ -308,7 +491,34 @@ impl NodeRef {
         Ok(Context { saved, needs })
     }
 
+    /// The tensor saved under a role, with its history; `None` if the rule did not need it.
+    ///
+    /// # Errors
+    /// If it was freed, or written to since.
+    pub fn saved(&self, role: u8) -> Result<Option<Tensor>> {
+        let state = self.state.lock();
+        if let Some(first) = state.freed {
+            drop(state);
+            return Err(explain::freed(self, first));
+        }
+        let Some(s) = state.saved.iter().find(|s| s.role == role) else { return Ok(None) };
+        if s.tensor.storage().version() != s.version {
+            let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
+            drop(state);
+            return Err(explain::stale(self, &tensor, version, origin));
+        }
+        Ok(Some(self.with_history(s)))
+    }
+
     fn with_history(&self, s: &Saved) -> Tensor {
+        let tensor = self.with_edge(s);
+        if !tensor.same(&s.tensor) && s.tensor.is_dual() {
+            tensor.share_tangents(&s.tensor);
+        }
+        tensor
+    }
+
+    fn with_edge(&self, s: &Saved) -> Tensor {
         match s.origin {
             Origin::Value => s.tensor.clone(),
             Origin::Output(k) => {

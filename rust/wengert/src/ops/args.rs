@@ -28,6 +28,7 @@
 #![allow(unsafe_code)]
 
 use crate::dtype::{DType, Scalar};
+use crate::graph::record::recording;
 use crate::memory_format::MemoryFormat as Format;
 use crate::random::Generator;
 use crate::tensor::Tensor;
@@ -104,6 +105,17 @@ impl Value {
             Value::Tensor(t) => Some(t),
             Value::Lent(t) => Some(t),
             _ => None,
+        }
+    }
+
+    /// The tensor or tensors that this is.
+    #[inline]
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Value::Tensor(t) => std::slice::from_ref(t),
+            Value::Lent(t) => std::slice::from_ref(t),
+            Value::Tensors(ts) => ts,
+            _ => &[],
         }
     }
 
@@ -347,14 +359,20 @@ impl Args {
         }
     }
 
+    /// Every tensor among the arguments.
+    #[inline]
+    pub fn tensors_given(&self) -> impl Iterator<Item = &Tensor> {
+        self.values.iter().flat_map(Value::tensors)
+    }
+
+    /// Whether a node or tangents come of a call with these arguments.
+    pub(crate) fn recording(&self) -> bool {
+        self.tensors_given().any(|t| recording(&[t]))
+    }
+
     /// Whether any tensor among the arguments requires grad.
     pub fn requires_grad(&self) -> bool {
-        self.values.iter().any(|v| match v {
-            Value::Tensor(t) => t.requires_grad(),
-            Value::Lent(t) => t.requires_grad(),
-            Value::Tensors(ts) => ts.iter().any(Tensor::requires_grad),
-            _ => false,
-        })
+        self.tensors_given().any(Tensor::requires_grad)
     }
 }
 

@@ -411,7 +411,7 @@ pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
             value.ndim()
         );
     }
-    if value.requires_grad() && crate::graph::is_grad_enabled() {
+    if crate::graph::record::recording(&[value]) {
         return super::cast::copy_(x, value);
     }
     overwrite(x, "fill", "FillBackward2", value.item()?)
@@ -427,7 +427,7 @@ pub fn zero_(x: &Tensor) -> Result<()> {
 
 fn overwrite(x: &Tensor, op: &'static str, node: &'static str, value: Scalar) -> Result<()> {
     check_value(value, x.dtype())?;
-    inplace::check(x, op)?;
+    inplace::check_uniform(x, op, false)?;
     x.fill_raw(value);
     inplace::overwritten(x, node)
 }

@@ -32,6 +32,7 @@ pub mod matmul;
 pub mod moments;
 pub mod norm;
 pub mod part;
+pub mod pieces;
 pub mod places;
 pub mod pointwise;
 pub(crate) mod product;
@@ -39,6 +40,8 @@ pub mod random;
 pub mod reduce;
 pub mod scan;
 pub mod select;
+pub mod shapes;
+pub mod strided;
 pub mod ternary;
 pub mod triangle;
 pub mod unary;
@@ -180,10 +183,18 @@ impl Row {
         }
     }
 
-    /// Calls the operation for a result in `out`, which is resized if it has another shape.
-    pub fn call_out(&self, args: &Args, out: &Tensor) -> Result<Tensor> {
+    /// Refuses `out=` where a gradient or a tangent would get lost.
+    ///
+    /// # Errors
+    /// An argument or one of `outs` takes part in differentiation.
+    pub fn check_out(&self, args: &Args, outs: &[&Tensor]) -> Result<()> {
+        if !args.recording() && !crate::graph::record::recording(outs) {
+            return Ok(());
+        }
         let name = self.short_name();
-        if crate::graph::is_grad_enabled() && (args.requires_grad() || out.requires_grad()) {
+        if crate::graph::is_grad_enabled()
+            && (args.requires_grad() || outs.iter().any(|t| t.requires_grad()))
+        {
             bail!(
                 Grad,
                 "",
@@ -191,6 +202,18 @@ impl Row {
                  differentiation, but one of the arguments requires grad."
             );
         }
+        bail!(
+            Unsupported,
+            "",
+            "Trying to use forward AD with {name}_out that does not support it because it is an \
+             out= function"
+        )
+    }
+
+    /// Calls the operation for a result in `out`, which is resized if it has another shape.
+    pub fn call_out(&self, args: &Args, out: &Tensor) -> Result<Tensor> {
+        let name = self.short_name();
+        self.check_out(args, &[out])?;
         out.check_writable(name)?;
         if let Call::Into(f) = self.call {
             f(args, Dest::Into(out))?;
@@ -216,8 +239,8 @@ impl Row {
     pub fn call_inplace(&self, args: &mut Args) -> Result<()> {
         let name = self.short_name();
         let target = args.tensor(0);
-        crate::graph::inplace::check(target, name)?;
-        let recording = crate::graph::is_grad_enabled() && args.requires_grad();
+        crate::graph::inplace::check(target, name, args.requires_grad())?;
+        let recording = args.recording();
         if let (false, Call::Into(f)) = (recording, self.call) {
             f(args, Dest::Into(target))?;
             target.storage().bump_version();
@@ -279,10 +302,13 @@ const FAMILIES: &[&[Row]] = &[
     matmul::ROWS,
     moments::ROWS,
     norm::ROWS,
+    pieces::ROWS,
     random::ROWS,
     reduce::ROWS,
     scan::ROWS,
     select::ROWS,
+    shapes::ROWS,
+    strided::ROWS,
     ternary::ROWS,
     triangle::ROWS,
     unary::ROWS,

@@ -14,7 +14,7 @@ use super::tags::*;
 use super::{Args, Dest, Output, Row, binary, view};
 use crate::dtype::{DType, default_float};
 use crate::graph::inplace::{self, Forget};
-use crate::graph::{GradMode, record};
+use crate::graph::{ValuesOnly, record};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::memory_format::MemoryFormat;
 use crate::ops::args::SharedGenerator;
@@ -138,7 +138,7 @@ pub fn random_(
     what: Distribution,
     source: Source,
 ) -> Result<()> {
-    inplace::check(x, op)?;
+    inplace::check(x, op, false)?;
     let order = reorder(x.layout(), &memory_order(x.layout()));
     let drawn = Tensor::uninitialised(op, order.shape(), x.dtype())?;
     fill(&drawn, what, x.is_contiguous(), source)?;
@@ -177,7 +177,7 @@ pub fn bernoulli(p: &Tensor, source: Source) -> Result<Tensor> {
 /// # Errors
 /// As those of [`bernoulli`]; `p` does not broadcast; `x` may not be written to.
 pub fn bernoulli_(x: &Tensor, p: &Tensor, source: Source) -> Result<()> {
-    inplace::check(x, "bernoulli")?;
+    inplace::check(x, "bernoulli", p.requires_grad())?;
     let drawn = flips(x.layout(), p, source)?;
     x.detach().view_as_layout(reorder(x.layout(), &memory_order(x.layout()))).copy_raw(&drawn);
     inplace::overwritten(x, "BernoulliBackward1")
@@ -211,7 +211,7 @@ pub fn normal(mean: Parameter, std: Parameter, source: Source) -> Result<Tensor>
     {
         bail!(Value, "", "normal expects all elements of std >= 0.0 (std is a {std:?})");
     }
-    let off = GradMode::new(false);
+    let off = ValuesOnly::new();
     let (node, shape, model, scale) = match (mean, std) {
         (Tensor(m), Tensor(s)) => {
             ("NormalBackward3", layout::broadcast("normal", m.shape(), s.shape())?, m, 1.0)

@@ -109,8 +109,8 @@ impl Tensor {
 
     /// Sets every element to a number, recorded: the history ends here.
     pub fn fill_(&self, value: &Tensor) -> Result<()> {
-        crate::graph::inplace::check(self, "fill")?;
-        if crate::graph::is_grad_enabled() && (self.requires_grad() || value.requires_grad()) {
+        crate::graph::inplace::check_uniform(self, "fill", value.requires_grad())?;
+        if crate::graph::record::recording(&[self, value]) {
             return crate::ops::cast::copy_(self, value);
         }
         self.fill_raw(value.item()?);
@@ -163,8 +163,8 @@ impl Tensor {
         unsafe { cast::fill(self.shape(), self.operand(), value) };
     }
 
-    /// Refuses to write where that is not allowed.
-    pub(crate) fn check_writable(&self, op: &'static str) -> Result<()> {
+    /// Refuses to write to memory of somebody who does not allow it.
+    pub(crate) fn check_not_read_only(&self, op: &'static str) -> Result<()> {
         if self.storage().is_read_only() {
             bail!(
                 Value,
@@ -172,6 +172,21 @@ impl Tensor {
                 "tensor is read-only: its memory belongs to a read-only buffer; write to a clone()"
             );
         }
+        if self.is_inference() && !crate::graph::is_inference_mode() {
+            bail!(
+                Grad,
+                "",
+                "Inplace update to inference tensor outside InferenceMode is not allowed.You can make \
+                 a clone to get a normal tensor before doing inplace update.See \
+                 https://github.com/pytorch/rfcs/pull/17 for more details."
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses to write where that is not allowed.
+    pub(crate) fn check_writable(&self, op: &'static str) -> Result<()> {
+        self.check_not_read_only(op)?;
         if self.layout().overlaps_itself() {
             bail!(
                 Value,

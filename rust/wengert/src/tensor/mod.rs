@@ -6,22 +6,32 @@
 
 mod autograd;
 mod elements;
+mod observe;
+mod resize;
+mod tangent;
+mod views;
 
-pub use autograd::{HookHandle, Severed};
+pub use autograd::Severed;
+pub use observe::HookHandle;
+pub(crate) use observe::LeafHooks;
+pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
-use crate::graph::{Edge, Hook, NodeRef};
+use crate::graph::forward::Tangent;
+use crate::graph::hooks::{Hook, Hooks, Host, LeafHook, Snapshot, TensorHook};
+use crate::graph::{Edge, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
@@ -33,14 +43,20 @@ pub struct Tensor(Counted<Body>);
 #[derive(Clone)]
 pub struct WeakTensor(WeakCounted<Body>);
 
+/// A Python number on its way through an operation: it has a category, no width.
+const WRAPPED_NUMBER: u8 = 1;
+/// A view, which has a base.
+const VIEW: u8 = 2;
+
 struct Body {
     storage: Storage,
     layout: Layout,
     dtype: DType,
-    /// A Python number on its way through an operation: it has a category, no width.
-    wrapped_number: bool,
-    is_view: bool,
+    /// What the tensor is from the start: [`WRAPPED_NUMBER`], [`VIEW`].
+    kind: u8,
     requires_grad: AtomicBool,
+    /// What forward mode has to know, as bits, see [`tangent`].
+    forward: AtomicU8,
     /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
     severed: AtomicU32,
     autograd: Lock<Autograd>,
@@ -56,6 +72,8 @@ struct Autograd {
     /// How often the history of this tensor (a base) was replaced by a write through a view, or
     /// of the base when this tensor (a view) last looked.
     rebased: u32,
+    /// How this tensor, if it is a view, was made.
+    view: ViewKind,
     rare: Option<Box<Rare>>,
 }
 
@@ -64,12 +82,15 @@ struct Autograd {
 struct Rare {
     grad: Option<Tensor>,
     accumulator: Option<WeakNodeRef>,
-    hooks: Vec<(u64, Hook)>,
-    next_hook: u64,
+    /// Of a leaf; those of a computed tensor are in its node.
+    hooks: Hooks<TensorHook>,
+    accumulated: Hooks<LeafHook>,
     retains_grad: bool,
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
     heir: Option<Arc<Mutex<WeakTensor>>>,
+    /// Places of the tangents that forward mode computed, one per level.
+    tangents: SmallVec<[Tangent; 1]>,
 }
 
 const _: () = assert!(
@@ -81,7 +102,7 @@ impl Tensor {
     /// A tensor over given memory. `layout` must lie inside `storage`.
     #[inline]
     pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
-        Tensor::build(storage, layout, dtype, false, None)
+        Tensor::build(storage, layout, dtype, false, None, ViewKind::Recorded)
     }
 
     #[inline]
@@ -91,22 +112,24 @@ impl Tensor {
         dtype: DType,
         wrapped_number: bool,
         base: Option<Tensor>,
+        view: ViewKind,
     ) -> Tensor {
         debug_assert!({
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let is_view = base.is_some();
+        let kind =
+            if wrapped_number { WRAPPED_NUMBER } else { 0 } | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
             layout,
             dtype,
-            wrapped_number,
-            is_view,
+            kind,
             requires_grad: AtomicBool::new(false),
+            forward: AtomicU8::new(0),
             severed: AtomicU32::new(0),
-            autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
+            autograd: Lock::new(Autograd { edge: None, base, rebased, view, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -158,20 +181,13 @@ impl Tensor {
         };
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
-        let t = Tensor::build(storage, layout, dtype, true, None);
+        let t = Tensor::build(storage, layout, dtype, true, None, ViewKind::Recorded);
         match value {
             Scalar::Bool(b) => t.write_all(&[b]),
             Scalar::Int(i) => t.write_all(&[i]),
             Scalar::Float(x) => t.write_all(&[x]),
         }
         Ok(t)
-    }
-
-    /// A view of the same storage, remembered as such.
-    #[inline]
-    pub fn view_as_layout(&self, layout: Layout) -> Tensor {
-        let base = self.base().unwrap_or_else(|| self.clone());
-        Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base))
     }
 
     /// The same data without history, which does not require grad.
@@ -228,7 +244,13 @@ impl Tensor {
     /// Whether this stands for a Python number, see [`Tensor::wrapped`].
     #[inline]
     pub fn is_wrapped_number(&self) -> bool {
-        self.0.wrapped_number
+        self.0.kind & WRAPPED_NUMBER != 0
+    }
+
+    /// Whether the memory was allocated in inference mode.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.storage().is_inference()
     }
 
     /// Whether elements are in row-major order without gaps.
@@ -265,6 +287,16 @@ impl Tensor {
         self.0.owners() == 1 && self.storage().is_unique()
     }
 
+    /// How many handles to this tensor there are.
+    pub fn owners(&self) -> usize {
+        self.0.owners()
+    }
+
+    /// Whether no other tensor shows this memory.
+    pub fn is_only_view(&self) -> bool {
+        self.storage().is_unique()
+    }
+
     /// A handle that does not keep the tensor alive.
     pub fn downgrade(&self) -> WeakTensor {
         WeakTensor(self.0.downgrade())
@@ -277,6 +309,11 @@ impl Tensor {
 }
 
 impl WeakTensor {
+    /// Whether this is a handle to that tensor.
+    pub(crate) fn stands_for(&self, tensor: &Tensor) -> bool {
+        self.0.address() == tensor.0.address()
+    }
+
     /// The tensor, if it still lives.
     pub fn upgrade(&self) -> Option<Tensor> {
         self.0.upgrade().map(Tensor)
