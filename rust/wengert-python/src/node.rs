@@ -12,13 +12,14 @@
 
 use crate::error::{OrRaise, guarded};
 use crate::held::Held;
-use crate::hooks;
 use crate::tensor::{PyTensor, scalar_object, wrap};
+use crate::{garbage, hooks};
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
@@ -108,6 +109,13 @@ impl PyNode {
             None => Err(PyTypeError::new_err(format!("cannot create '{}' instances", cls.name()?))),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        garbage::traverse_node(&self.0, &visit)
+    }
+
+    /// Nothing to let go of: what the node holds is cleared by itself, and that breaks the cycle.
+    fn __clear__(&self) {}
 
     /// PyTorch's name of the operation, such as `MulBackward0`.
     fn name(&self) -> String {

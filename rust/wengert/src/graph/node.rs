@@ -10,6 +10,7 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::garbage::Owned;
 use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::site::Site;
 use crate::Result;
@@ -374,6 +375,15 @@ impl Node {
         h.pre.hosts().for_each(|(_, host)| visit(host));
         h.post.hosts().for_each(|(_, host)| visit(host));
         h.notes.iter().for_each(visit);
+    }
+
+    /// Shows everything that this node owns, for [`garbage`](super::garbage). `visit` runs under the
+    /// node's lock and only makes notes.
+    pub(super) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        self.op.leaf().into_iter().for_each(|leaf| visit(Owned::Tensor(leaf)));
+        self.edges.iter().flatten().for_each(|edge| visit(Owned::Node(&edge.node)));
+        self.state.lock().saved.iter().for_each(|saved| visit(Owned::Tensor(&saved.tensor)));
+        self.hosts(|host| visit(Owned::Host(&**host)));
     }
 
     /// What the embedding language stores with this node, made when first asked for.

@@ -2,6 +2,7 @@
 //! the leaf. See [`hooks`](crate::graph::hooks).
 
 use super::*;
+use crate::graph::garbage::Owned;
 
 impl Tensor {
     /// Adds an observer of this tensor's gradient.
@@ -73,6 +74,36 @@ impl Tensor {
         let Some(rare) = &autograd.rare else { return };
         rare.hooks.hosts().for_each(|(_, host)| visit(host));
         rare.accumulated.hosts().for_each(|(_, host)| visit(host));
+    }
+
+    /// Shows everything that this tensor owns, for [`garbage`](crate::graph::garbage). `visit` runs
+    /// under the tensor's lock and only makes notes.
+    pub(crate) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        {
+            let autograd = self.0.autograd.lock();
+            autograd.edge.iter().for_each(|edge| visit(Owned::Node(&edge.node)));
+            autograd.base.iter().for_each(|base| visit(Owned::Tensor(base)));
+            let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
+            gradient.into_iter().for_each(|gradient| visit(Owned::Tensor(gradient)));
+        }
+        self.hosts(|host| visit(Owned::Host(&**host)));
+    }
+
+    /// Lets go of history and gradient, when nobody can reach this tensor any more.
+    pub(crate) fn retire(&self) -> (Option<Edge>, Option<Tensor>) {
+        let mut autograd = self.0.autograd.lock();
+        (autograd.edge.take(), autograd.rare.as_mut().and_then(|rare| rare.grad.take()))
+    }
+
+    /// Whether this tensor may own itself: by a gradient with a history, which ends where the tensor's
+    /// own begins.
+    pub fn may_own_itself(&self) -> bool {
+        if !self.0.requires_grad.load(Ordering::Relaxed) {
+            return false;
+        }
+        let autograd = self.0.autograd.lock();
+        let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
+        gradient.is_some_and(|gradient| gradient.0.requires_grad.load(Ordering::Relaxed))
     }
 
     /// Who stands for this leaf now (see [`Tensor::with_data`]), and who observes it.
