@@ -24,8 +24,10 @@
 
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
-use super::mode::{self, GradMode};
+use super::explain;
+use super::mode::{self, GradMode, Modes};
 use super::node::{Context, Edge, Gradients, Node};
+use super::site::Site;
 use crate::kernels::threads;
 use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
@@ -135,6 +137,8 @@ const LOOK_AHEAD: usize = 32;
 
 struct Pass {
     options: Backward,
+    /// Where it was asked for.
+    site: Site,
     id: u32,
     visits: Vec<Visit>,
     elsewhere: HashMap<usize, u32>,
@@ -153,6 +157,7 @@ impl Pass {
     fn new(options: Backward) -> Pass {
         Pass {
             options,
+            site: Site::here(),
             id: PASSES.fetch_add(1, Ordering::Relaxed).max(1),
             visits: Vec::new(),
             elsewhere: HashMap::new(),
@@ -186,23 +191,13 @@ impl Pass {
                 None => None,
             };
             let Some(edge) = root.edge()? else {
-                bail!(
-                    Grad,
-                    "",
-                    "element {i} of tensors does not require grad and does not have a grad_fn"
-                );
+                return Err(explain::no_history(root, i));
             };
             let gradient = match gradient {
                 Some(g) if g.dtype() == root.dtype() => g,
                 Some(g) => ops::cast::to_dtype(&g, root.dtype())?,
                 None if root.numel() == 1 => Tensor::full(root.shape(), 1.0, root.dtype())?,
-                None => bail!(
-                    Grad,
-                    "",
-                    "grad can be implicitly created only for scalar outputs; this one has shape {}: \
-                     reduce it first, for example with .sum(), or pass gradient=",
-                    crate::layout::ShapeText(root.shape())
-                ),
+                None => return Err(explain::not_scalar(root)),
             };
             seeds.push((edge, gradient));
         }
@@ -403,12 +398,13 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
+        let modes = Modes::current();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
-                scope.spawn(|| {
-                    let _mode = GradMode::new(false);
+                scope.spawn(move || {
+                    let _modes = modes.hold();
                     job.run();
                 });
             }
@@ -423,7 +419,8 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+        let keeps = self.options.retain_graph || self.options.create_graph;
+        node.unpack((!keeps).then_some(self.site), needs)
     }
 
     /// Adds a contribution to a gradient slot.

@@ -4,6 +4,7 @@
 //! by copying the result into the target's memory; the target then takes over the result's
 //! history. Whatever the rule saved lies in memory that the write does not reach.
 
+use super::explain;
 use super::forward;
 use super::mode::{self, WithoutForward};
 use super::node::{Context, Gradients, Op};
@@ -11,7 +12,7 @@ use super::record::{record, recording};
 use crate::layout::{Dims, Layout};
 use crate::ops::cast;
 use crate::tensor::Tensor;
-use crate::{Result, bail};
+use crate::{Error, Kind, Result, bail};
 use smallvec::{SmallVec, smallvec};
 
 /// Refuses to write to what must not be written to.
@@ -21,25 +22,26 @@ pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
         return Ok(());
     }
     if target.requires_grad() && target.is_leaf() {
-        bail!(
-            Grad,
-            "",
-            "a leaf Variable that requires grad is being used in an in-place operation. ({op}_: \
-             wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_written(target, op));
     }
     if let Some(base) = target.base()
         && base.requires_grad()
         && base.is_leaf()
     {
-        bail!(
-            Grad,
-            "",
-            "a view of a leaf Variable that requires grad is being used in an in-place operation. \
-             ({op}_: wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_view_written(target, &base, op));
     }
     Ok(())
+}
+
+#[cold]
+pub(super) fn saved_inference_error() -> Error {
+    Error::plain(
+        Kind::Grad,
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in \
+         inference mode in computation tracked by autograd. To work around this, you can make a \
+         clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of \
+         `torch.inference_mode()`.",
+    )
 }
 
 /// The value before the write, with the target's history, in memory of its own.

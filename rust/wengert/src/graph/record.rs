@@ -3,6 +3,7 @@
 use super::arena::NodeRef;
 use super::mode::{self, FORWARD, RECORD, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
@@ -62,12 +63,19 @@ pub(super) fn attach(
     op: Box<dyn Op>,
     newest: &Cell<u64>,
 ) -> Result<()> {
+    // Inference tensors by themselves have no history. A clone is the way out.
+    if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
+        return Ok(());
+    }
     let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     for input in inputs {
         edges.push(input.edge()?);
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
+        if tensor.is_inference() {
+            return Err(super::inplace::saved_inference_error());
+        }
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
@@ -92,7 +100,7 @@ pub(super) fn attach(
         op,
         edges,
         outputs: metas,
-        state: Lock::new(State { saved, hooks: None, freed: false }),
+        state: Lock::new(State::new(saved, Site::here())),
     })?;
     if let [output] = outputs {
         if output.dtype().is_floating() {

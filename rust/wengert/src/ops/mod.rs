@@ -162,7 +162,13 @@ impl Row {
 
     /// The last part of the name.
     pub fn short_name(&self) -> &'static str {
-        self.name.rsplit('.').next().unwrap_or(self.name)
+        // Names are short and calls are many: a plain loop beats a searcher.
+        let bytes = self.name.as_bytes();
+        let mut start = bytes.len();
+        while start > 0 && bytes[start - 1] != b'.' {
+            start -= 1;
+        }
+        &self.name[start..]
     }
 
     /// Calls the operation for a new result.
@@ -227,16 +233,17 @@ impl Row {
     /// When the call is recorded, the operation runs on an alias and its result is copied back, so
     /// that whatever the rule saves is out of reach of the write; the tensor then takes over the
     /// result's history.
-    pub fn call_inplace(&self, args: &mut Args) -> Result<Tensor> {
+    pub fn call_inplace(&self, args: &mut Args) -> Result<()> {
         let name = self.short_name();
-        let target = args.tensor(0).clone();
-        crate::graph::inplace::check(&target, name)?;
+        let target = args.tensor(0);
+        crate::graph::inplace::check(target, name)?;
         let recording = args.recording();
         if let (false, Call::Into(f)) = (recording, self.call) {
-            f(args, Dest::Into(&target))?;
+            f(args, Dest::Into(target))?;
             target.storage().bump_version();
-            return Ok(target);
+            return Ok(());
         }
+        let target = target.clone();
         if recording {
             args.values[0] = Value::Tensor(crate::graph::inplace::before(&target)?);
         }
@@ -255,8 +262,7 @@ impl Row {
                 ShapeText(target.shape())
             );
         }
-        crate::graph::inplace::adopt(&target, result)?;
-        Ok(target)
+        crate::graph::inplace::adopt(&target, result)
     }
 }
 

@@ -172,6 +172,15 @@ impl Tensor {
                 "tensor is read-only: its memory belongs to a read-only buffer; write to a clone()"
             );
         }
+        if self.is_inference() && !crate::graph::is_inference_mode() {
+            bail!(
+                Grad,
+                "",
+                "Inplace update to inference tensor outside InferenceMode is not allowed.You can make \
+                 a clone to get a normal tensor before doing inplace update.See \
+                 https://github.com/pytorch/rfcs/pull/17 for more details."
+            );
+        }
         if self.layout().overlaps_itself() {
             bail!(
                 Value,
