@@ -85,8 +85,9 @@ impl PyInferenceMode {
     ) -> PyResult<()> {
         let _ = (exc_type, exc_value, traceback);
         let before = self.outer.lock().pop();
-        let before = before
-            .ok_or_else(|| PyRuntimeError::new_err("left an inference mode that was not entered"))?;
+        let before = before.ok_or_else(|| {
+            PyRuntimeError::new_err("left an inference mode that was not entered")
+        })?;
         before.leave_inference_mode();
         Ok(())
     }

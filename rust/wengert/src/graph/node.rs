@@ -11,10 +11,10 @@
 use super::arena::NodeRef;
 use super::explain;
 use super::site::Site;
+use crate::Result;
 use crate::dtype::DType;
 use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
-use crate::Result;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -275,6 +275,16 @@ impl Context {
         Context { saved, needs }
     }
 
+    /// The same with copies of saved tensors that cannot be saved again, if there are any.
+    pub(super) fn without_inference_tensors(&self) -> Result<Option<Context>> {
+        if !self.saved.iter().any(|(_, t)| t.is_inference()) {
+            return Ok(None);
+        }
+        let copy = |(role, t): &(u8, Tensor)| Ok((*role, crate::ops::cast::clone(t)?));
+        let saved = self.saved.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Some(Context { saved, needs: self.needs.clone() }))
+    }
+
     /// The same for a rule that is to answer for one input only.
     pub(super) fn only(&self, input: usize) -> Context {
         let needs = (0..self.needs.len()).map(|i| i == input).collect();
@@ -310,7 +320,11 @@ impl NodeRef {
 
     /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
     /// the graph, and checks that nobody wrote to them.
-    pub(super) fn unpack(&self, frees: Option<Site>, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+    pub(super) fn unpack(
+        &self,
+        frees: Option<Site>,
+        needs: SmallVec<[bool; 4]>,
+    ) -> Result<Context> {
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
         if let Some(first) = state.freed {

@@ -107,8 +107,8 @@ impl Tensor {
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let kind = if wrapped_number { WRAPPED_NUMBER } else { 0 }
-            | if base.is_some() { VIEW } else { 0 };
+        let kind =
+            if wrapped_number { WRAPPED_NUMBER } else { 0 } | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
