@@ -8,7 +8,7 @@
 //! Looking up a line runs code of the embedding language: nothing here may be called with a lock
 //! of the graph held.
 
-use super::node::{Node, Origin};
+use super::node::{Edge, Node, Origin};
 use super::site::Site;
 use crate::layout::ShapeText;
 use crate::tensor::{Severed, Tensor};
@@ -78,7 +78,7 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
         n => format!("It was overwritten {n} times, last"),
     };
     let name = operation(node.name());
-    Story::new(format!(
+    let story = Story::new(format!(
         "one of the variables needed for gradient computation has been modified by an inplace \
          operation: [torch.{}Tensor {:?}]{maker} is at version {now}; expected version {version} \
          instead.",
@@ -86,8 +86,12 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
         saved.shape(),
     ))
     .at(&format!("{name} needs the old value for its gradient. It ran"), node.site())
-    .at(&writes, saved.storage().written())
-    .fix(&format!(
+    .at(&writes, saved.storage().written());
+    let story = match crate::exports::was_written_elsewhere(saved.storage()) {
+        true => story.line("A NumPy array over its memory was written to."),
+        false => story,
+    };
+    story.fix(&format!(
         "write to a new tensor (y = y + 1 instead of y += 1), or give {name} a clone() of this one."
     ))
     .error(Kind::Version)
@@ -170,6 +174,17 @@ pub(super) fn not_scalar(root: &Tensor) -> Error {
     };
     story
         .fix("reduce it first, for example with .sum() or .mean(), or pass gradient=.")
+        .error(Kind::Grad)
+}
+
+/// The same for the output of a node.
+#[cold]
+pub(super) fn edge_not_scalar(edge: &Edge, shape: &[usize]) -> Error {
+    let name = operation(edge.node.name());
+    Story::new("grad can be implicitly created only for scalar outputs")
+        .line(&format!("This edge leads to {name}, whose result has shape {}.", ShapeText(shape)))
+        .at(&format!("{name} ran"), edge.node.site())
+        .fix("pass the gradient of what the edge stands for.")
         .error(Kind::Grad)
 }
 
