@@ -439,6 +439,16 @@ impl Context {
         Context { saved, needs }
     }
 
+    /// The same with copies of saved tensors that cannot be saved again, if there are any.
+    pub(super) fn without_inference_tensors(&self) -> Result<Option<Context>> {
+        if !self.saved.iter().any(|(_, t)| t.is_inference()) {
+            return Ok(None);
+        }
+        let copy = |(role, t): &(u8, Tensor)| Ok((*role, crate::ops::cast::clone(t)?));
+        let saved = self.saved.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Some(Context { saved, needs: self.needs.clone() }))
+    }
+
     /// The same for a rule that is to answer for one input only.
     pub(super) fn only(&self, input: usize) -> Context {
         let needs = (0..self.needs.len()).map(|i| i == input).collect();

@@ -118,6 +118,7 @@ fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
             if piece.is_dual() {
                 free.share_tangents(&piece);
             }
+            free.share_tangents(&piece);
             Ok(free)
         })
         .collect()

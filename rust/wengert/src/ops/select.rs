@@ -265,6 +265,17 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// The mask is not bool or does not broadcast; the value has dimensions, or the type of `x` cannot
 /// hold it.
 pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let wrapped = value.is_wrapped_number();
+    fill_where(if wrapped { "MaskedFillBackward0" } else { "MaskedFillBackward1" }, x, mask, value)
+}
+
+/// [`masked_fill`] under the name of a node.
+pub(super) fn fill_where(
+    node: &'static str,
+    x: &Tensor,
+    mask: &Tensor,
+    value: &Tensor,
+) -> Result<Tensor> {
     struct Rule(&'static str);
     impl Op for Rule {
         fn name(&self) -> &'static str {
@@ -304,9 +315,7 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> 
         binary::where_(mask, &converted, &x)?
     };
     if y.dtype().is_floating() && record::recording(&[x, value]) {
-        let wrapped = value.is_wrapped_number();
-        let name = if wrapped { "MaskedFillBackward0" } else { "MaskedFillBackward1" };
-        record::record(&y, &[x, value], &[(0, mask)], Box::new(Rule(name)))?;
+        record::record(&y, &[x, value], &[(0, mask)], Box::new(Rule(node)))?;
     }
     Ok(y)
 }
