@@ -1,6 +1,4 @@
-"""The recorded graph: its nodes and edges, hooks that wait for several gradients, and how many
-nodes there are.
-"""
+"""The recorded graph: nodes and edges, and hooks that wait for several gradients."""
 
 from __future__ import annotations
 
@@ -80,7 +78,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """
     if not tensor.requires_grad:
         raise RuntimeError(
-            "It is not possible to get the gradient edge for a Tensor that does not require gradients"
+            "It is not possible to get the gradient edge for a Tensor that does not require "
+            "gradients"
         )
     return GradientEdge(*_gradient_edge(tensor))
 
