@@ -6,6 +6,7 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`resize`] | other sizes or other memory in place |
 //! | [`autograd`] | backward passes |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
@@ -33,6 +34,7 @@ mod node;
 mod numpy;
 mod object;
 mod random;
+mod resize;
 mod settings;
 mod site;
 mod task;
@@ -55,8 +57,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
     grad_mode::install(m)?;
-    forward::install(m)?;
     inference::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

@@ -28,7 +28,8 @@ use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
-use super::mode::{self, GradMode, Modes};
+use super::inference::{InferenceMode, is_inference_mode};
+use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
 use super::site::Site;
@@ -395,13 +396,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let modes = Modes::current();
+        let inferring = is_inference_mode();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
                 scope.spawn(move || {
-                    let _modes = modes.hold();
+                    let _values = GradMode::new(false);
+                    let _mode = inferring.then(|| InferenceMode::new(true));
                     job.run();
                 });
             }

@@ -20,8 +20,9 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on, or inference mode.
+//! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
+//! * [`inference`]: inference mode.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
 //! * [`census`]: which live graphs hold how much memory.
@@ -36,8 +37,10 @@ pub mod backward;
 pub mod census;
 mod commit;
 mod explain;
+pub(crate) mod fork;
 pub mod forward;
 pub mod hooks;
+pub mod inference;
 pub mod inplace;
 pub mod mode;
 pub mod node;
@@ -50,7 +53,8 @@ mod transpose;
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, backward_at, grad, grad_at};
 pub use hooks::{Hook, Host, LeafHook, PostHook, PreHook, Replaced, TensorHook};
-pub use mode::{GradMode, ValuesOnly, is_grad_enabled, is_inference_mode, set_grad_enabled};
+pub use inference::is_inference_mode;
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
 pub use node::{Attribute, Attributes, Context, Edge, Gradients, Node, Op};
 pub use point::Point;
 pub use record::{Saves, record, record_many};

@@ -4,9 +4,9 @@
 //! part's place.
 
 use super::view::finish;
-use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
 use smallvec::{SmallVec, smallvec};
 
@@ -75,6 +75,10 @@ impl Op for IndexView {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(embed(g, &self.shape, &self.takes)?)])
     }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| index_view(self.name, v, &self.takes))
+    }
 }
 
 /// The one axis of which not everything is taken, and what of it.
@@ -117,6 +121,14 @@ pub fn embed(part: &Tensor, shape: &[usize], takes: &[Take]) -> Result<Tensor> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(index_view("SliceBackward0", g, &self.0)?)])
         }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            y: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| embed(v, y[0].shape(), &self.0))
+        }
     }
     let whole = Tensor::zeros(shape, part.dtype())?;
     whole.detach().view_as_layout(cut(whole.layout(), takes)).copy_raw(part);
@@ -136,6 +148,14 @@ pub(crate) fn erase(x: &Tensor, takes: &[Take]) -> Result<Tensor> {
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(erase(g, &self.0)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| erase(v, &self.0))
         }
     }
     let y = Tensor::uninitialised("erase", x.shape(), x.dtype())?;
@@ -243,9 +263,20 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
             }
             Ok(smallvec![sum])
         }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            let Some(v) = &v[0] else { return Ok(None) };
+            let part = |takes: &Takes| index_view("SliceBackward0", v, takes).map(Some);
+            self.takes.iter().map(part).collect::<Result<_>>().map(Some)
+        }
     }
     let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();
-    let views: Vec<Tensor> = takes.iter().map(|t| x.view_as_layout(cut(x.layout(), t))).collect();
+    let views: Vec<Tensor> =
+        takes.iter().map(|t| x.view_of_kind(cut(x.layout(), t), ViewKind::Several)).collect();
     if record::recording(&[x]) && !views.is_empty() {
         let outputs: Vec<&Tensor> = views.iter().collect();
         let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes, dim };

@@ -7,7 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
-use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
 use crate::layout::{Dims, Strides, wrap_dim};
@@ -122,6 +122,13 @@ struct SumRule {
     scale: Option<f64>,
 }
 
+impl SumRule {
+    /// Whether the call named no axes.
+    fn all(&self) -> bool {
+        self.name.ends_with("Backward0")
+    }
+}
+
 impl Op for SumRule {
     fn name(&self) -> &'static str {
         self.name
@@ -146,6 +153,17 @@ impl Op for SumRule {
             None => g.clone(),
         };
         Ok(smallvec![Some(unreduce(&g, &self.shape, &self.mask, self.keepdim)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| {
+            let mask = self.mask.clone();
+            let total = sum_axes(v, mask, self.keepdim, Some(y[0].dtype()), self.all())?;
+            Ok(match self.scale {
+                Some(s) => total * s,
+                None => total,
+            })
+        })
     }
 }
 
@@ -381,7 +399,7 @@ fn product_of_others(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
 }
 
 /// Whether a tensor of `shape` broadcasts to `target`.
-pub(crate) fn is_expandable(shape: &[usize], target: &[usize]) -> bool {
+pub fn is_expandable(shape: &[usize], target: &[usize]) -> bool {
     shape.len() <= target.len()
         && shape.iter().rev().zip(target.iter().rev()).all(|(&s, &t)| s == t || s == 1)
 }

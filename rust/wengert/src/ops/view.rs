@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -64,8 +64,7 @@ impl Op for Reshape {
     }
 
     fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
-        let Some(v) = &v[0] else { return Ok(None) };
-        Ok(Some(smallvec![Some(reshape_to(v, y[0].shape())?)]))
+        linear(v, |v| reshape_to(v, y[0].shape()))
     }
 }
 
@@ -197,6 +196,12 @@ impl Op for Permute {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(permute(g, &self.inverse)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let place = |d: usize| self.inverse.iter().position(|&i| i as usize == d).unwrap_or(d);
+        let order: Indices = (0..self.inverse.len()).map(|d| place(d) as i64).collect();
+        linear(v, |v| permute(v, &order))
     }
 }
 
@@ -350,6 +355,10 @@ impl Op for Expand {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         Ok(smallvec![grads[0].clone()])
     }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| expand_to(v, y[0].shape()))
+    }
 }
 
 /// Broadcast to a larger shape without copying; -1 keeps a size.
@@ -448,10 +457,16 @@ pub const ROWS: &[Row] = &[
     ),
     row!(
         "view",
-        ["(input, size: size)"],
+        ["(input, size: size)", "(input, dtype: dtype)"],
         METHOD | VIEW,
-        " The elements in another shape, never a copy.",
-        |c| Ok(view(c.tensor(0), c.ints(1))?.into())
+        " The elements in another shape, never a copy; or their bytes as another type.",
+        |c| match c.overload {
+            0 => Ok(view(c.tensor(0), c.ints(1))?.into()),
+            _ => {
+                let dtype = c.opt_dtype(1).unwrap_or(c.tensor(0).dtype());
+                Ok(super::strided::view_dtype(c.tensor(0), dtype)?.into())
+            }
+        }
     ),
     row!(
         "view_as",
