@@ -343,6 +343,11 @@ impl Node {
         self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
     }
 
+    /// Whether anybody observes the gradient of an output.
+    pub(super) fn has_tensor_hooks(&self) -> bool {
+        self.state.lock().hooks.as_ref().is_some_and(|h| !h.tensor.is_empty())
+    }
+
     /// Adds an observer of the gradients of the outputs.
     pub fn add_pre_hook(&self, hook: Hook<PreHook>) {
         self.state.lock().hooks.get_or_insert_default().pre.push((), hook);
