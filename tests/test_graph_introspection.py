@@ -212,7 +212,9 @@ def test_dir_names_what_is_kept():
     assert {"name", "next_functions", "metadata", "register_hook", "register_prehook"} <= {*names}
     assert "variable" not in names
     assert "variable" in dir(y.grad_fn.next_functions[0][0])
-    with pytest.raises(AttributeError, match="'ExpBackward0' object has no attribute '_saved_self'"):
+    with pytest.raises(
+        AttributeError, match="'ExpBackward0' object has no attribute '_saved_self'"
+    ):
         _ = y.grad_fn._saved_self
 
 
@@ -221,8 +223,9 @@ def test_every_name_in_dir_can_be_looked_up():
     made = [
         x.amax(1), x.max(1)[0], x.prod(1), x.std(1), x.logsumexp(1), x.cumprod(0), x.softmax(1),
         x @ x, torch.addmm(x, x, x), x.mv(x[0]), x[0].dot(x[1]), x.diagonal(), x.tril(), x.flip(0),
-        x.norm(), torch.cat([x, x]), x.masked_fill(x > 0.5, 1.0), x.unbind()[0], x.take(torch.tensor([0])),
-        torch.nn.functional.mse_loss(x, x * 2), torch.nn.functional.softplus(x),
+        x.norm(), torch.cat([x, x]), x.masked_fill(x > 0.5, 1.0), x.unbind()[0],
+        x.take(torch.tensor([0])), torch.nn.functional.mse_loss(x, x * 2),
+        torch.nn.functional.softplus(x),
     ]  # fmt: skip
     for y in made:
         names = [name for name in dir(y.grad_fn) if name.startswith("_saved_")]
@@ -316,7 +319,7 @@ def test_errors_of_edges():
         autograd.grad(edge, x)
     with pytest.raises(RuntimeError, match="Mismatch in shape"):
         autograd.grad(edge, x, torch.ones(3))
-    with pytest.raises(RuntimeError, match="materialize_grads cannot be used.*GradientEdge"):
+    with pytest.raises(RuntimeError, match=r"materialize_grads cannot be used.*GradientEdge"):
         autograd.grad(out, edge, materialize_grads=True)
     unused = get_gradient_edge(x * 2)
     with pytest.raises(RuntimeError, match="not have been used in the graph"):

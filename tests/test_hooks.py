@@ -350,17 +350,17 @@ def test_d12_a_hook_that_raises():
 
 
 def test_the_exception_of_a_hook_is_the_one_that_arrives():
-    class Mine(Exception):
+    class MineError(Exception):
         pass
 
-    error = Mine("boom")
+    error = MineError("boom")
 
     def hook(g):
         raise error
 
     x = leaf()
     x.register_hook(hook)
-    with pytest.raises(Mine) as caught:
+    with pytest.raises(MineError) as caught:
         x.sum().backward()
     assert caught.value is error
     names = [frame.name for frame in caught.traceback]

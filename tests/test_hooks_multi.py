@@ -39,7 +39,7 @@ def test_all_counts_what_grad_computes():
 
 
 def test_all_hands_over_the_gradients():
-    a, b, c, d = graph()
+    _a, _b, c, d = graph()
     seen = []
     register_multi_grad_hook((c, d), lambda gs: seen.extend(g.item() for g in gs))
     (c * 2 + d * 3).backward()
@@ -47,13 +47,13 @@ def test_all_hands_over_the_gradients():
 
 
 def test_all_is_not_called_if_nothing_is_reached():
-    a, b, c, d = graph()
+    _a, _b, c, d = graph()
     register_multi_grad_hook((d,), lambda gs: 1 / 0)
     c.backward(retain_graph=True)
 
 
 def test_any_is_called_once_with_the_first_gradient():
-    a, b, c, d = graph()
+    a, b, c, _d = graph()
     seen = []
     handle = register_multi_grad_hook(
         (torch.ones(1), a, b, c), lambda g: seen.append(g.item()), mode="any"
@@ -68,7 +68,7 @@ def test_any_is_called_once_with_the_first_gradient():
 
 
 def test_a_tensor_may_stand_twice():
-    a, b, c, d = graph()
+    _a, _b, c, _d = graph()
     log = []
     register_multi_grad_hook((c, c), log.append)
     c.backward()
@@ -76,7 +76,7 @@ def test_a_tensor_may_stand_twice():
 
 
 def test_handles_remove_all():
-    a, b, c, d = graph()
+    a, b, c, _d = graph()
     with register_multi_grad_hook((a, b, c), lambda gs: 1 / 0):
         pass
     c.backward()
@@ -84,7 +84,7 @@ def test_handles_remove_all():
 
 
 def test_a_pass_that_fails_does_not_confuse_the_next():
-    a, b, c, d = graph()
+    a, _b, c, _d = graph()
     log = []
     register_multi_grad_hook((a, c), lambda gs: log.append(len(gs)))
     handle = a.register_hook(lambda g: 1 / 0)

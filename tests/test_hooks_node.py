@@ -143,7 +143,9 @@ def test_hooks_may_write_to_what_they_see():
     a, b = leaf(1.0), leaf(1.0)
     c = a + b
     c.grad_fn.register_prehook(lambda outputs: (outputs[0].mul_(2), None)[1])
-    c.grad_fn.register_hook(lambda inputs, outputs: (inputs[0].mul_(3), outputs[0].zero_(), None)[2])
+    c.grad_fn.register_hook(
+        lambda inputs, outputs: (inputs[0].mul_(3), outputs[0].zero_(), None)[2]
+    )
     c.backward()
     assert (a.grad.item(), b.grad.item()) == (6.0, 2.0)
 
@@ -152,7 +154,9 @@ def test_hooks_of_parameters_that_are_no_inputs():
     x = leaf()
     for y in (x.clamp(0, 1.5), 5 - x, x % 2, torch.nn.functional.leaky_relu(x)):
         lengths = []
-        y.grad_fn.register_hook(lambda gi, go, lengths=lengths: lengths.append(len(gi)) or (gi[0] * 2,))
+        y.grad_fn.register_hook(
+            lambda gi, go, lengths=lengths: lengths.append(len(gi)) or (gi[0] * 2,)
+        )
         y.sum().backward()
         assert lengths == [1] == [len(y.grad_fn.next_functions)]
 
