@@ -136,6 +136,47 @@ fn observers(autograd: &Autograd) -> Option<Box<LeafHooks>> {
     Some(Box::new(LeafHooks { tensor, accumulated }))
 }
 
+/// Where a tensor's gradient will be, for those who must not keep the graph alive: a hook in a node
+/// that held the node would never die.
+pub enum Waypoint {
+    /// Of a computed tensor, as it was when this was made.
+    Node(WeakNodeRef),
+    /// Of a leaf.
+    Leaf(WeakTensor),
+}
+
+impl Waypoint {
+    /// Of a tensor that requires grad.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn of(tensor: &Tensor) -> Result<Waypoint> {
+        if !tensor.requires_grad() {
+            bail!(
+                Grad,
+                "",
+                "It is not possible to get the gradient edge for a Tensor that does not require \
+                 gradients"
+            );
+        }
+        Ok(match tensor.grad_fn() {
+            Some(edge) => Waypoint::Node(edge.node.downgrade()),
+            None => Waypoint::Leaf(tensor.downgrade()),
+        })
+    }
+
+    /// Whether the innermost pass on this thread comes by, or has done so.
+    pub fn is_on_the_way(&self) -> bool {
+        let node = match self {
+            Waypoint::Node(node) => node.upgrade(),
+            Waypoint::Leaf(leaf) => {
+                leaf.upgrade().and_then(|t| t.current().edge_if_any()).map(|edge| edge.node)
+            }
+        };
+        node.and_then(|node| crate::graph::task::will_run(&node)).unwrap_or(false)
+    }
+}
+
 /// Removes a hook from where it was registered.
 pub enum HookHandle {
     /// On a computed tensor: the hook lives in its node.
