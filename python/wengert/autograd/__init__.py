@@ -1,16 +1,20 @@
 """Differentiation by request, gradient modes, and checks of gradients.
 
-`backward` and `grad` walk the recorded graph, `no_grad` and its kin say what is recorded, and
+`backward` and `grad` walk the recorded graph, `Function` makes operations with a derivative of your
+own, `no_grad` and its kin say what is recorded, and
 `gradcheck` and `gradgradcheck` compare gradients with finite differences.
 """
 
 from wengert._core import backward, grad
 
+from . import function as function
 from . import graph as graph
+from .function import Function
 from .grad_mode import enable_grad, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [
+    "Function",
     "GradcheckError",
     "backward",
     "enable_grad",

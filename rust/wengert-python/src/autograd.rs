@@ -1,6 +1,7 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
 use crate::error::{OrRaise, from_py, guarded};
+use crate::function::context_of;
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::ffi::CString;
 use std::sync::Arc;
-use wengert::graph::{self, Backward, Edge, NodeRef};
+use wengert::graph::{self, Backward, NodeRef};
 use wengert::tensor::HookHandle;
 use wengert::{Tensor, ops};
 
@@ -18,16 +19,24 @@ use wengert::{Tensor, ops};
 pub struct PyNode(NodeRef);
 
 impl PyNode {
-    /// The node that an edge leads to.
-    pub fn of(edge: Edge) -> PyNode {
-        PyNode(edge.node)
+    /// The object of a node of the engine's own.
+    pub fn of(node: NodeRef) -> PyNode {
+        PyNode(node)
+    }
+}
+
+/// What a node is to Python: a [`PyNode`], or the context of a user's Function.
+pub fn node_object<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyAny>> {
+    match context_of(py, node) {
+        Some(context) => Ok(context.into_any()),
+        None => Ok(Bound::new(py, PyNode::of(node.clone()))?.into_any()),
     }
 }
 
 #[pymethods]
 impl PyNode {
     /// PyTorch's name of the operation, such as `MulBackward0`.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self.0.name() {
             "AccumulateGrad" => "torch::autograd::AccumulateGrad".to_owned(),
             name => name.to_owned(),
@@ -36,12 +45,12 @@ impl PyNode {
 
     /// Where gradients go from here: pairs of a node (or None) and the number of its output.
     #[getter]
-    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    pub fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let edges = self.0.edges().iter().map(|e| match e {
-            Some(e) => (Some(PyNode(e.node.clone())), e.output),
-            None => (None, 0),
+            Some(e) => Ok((Some(node_object(py, &e.node)?), e.output)),
+            None => Ok((None, 0)),
         });
-        PyTuple::new(py, edges.collect::<Vec<_>>())
+        PyTuple::new(py, edges.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// The leaf of an accumulator node.
@@ -58,7 +67,7 @@ impl PyNode {
 
     /// Shape and type of each output, as `(shape, dtype)` pairs.
     #[getter]
-    fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyOutputMeta>> {
+    pub fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyOutputMeta>> {
         let _ = py;
         Ok(self
             .0

@@ -7,6 +7,7 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -20,11 +21,13 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod function;
 mod grad_mode;
 mod held;
 mod index;
 mod numpy;
 mod random;
+mod saved;
 mod settings;
 mod tensor;
 mod types;
@@ -43,6 +46,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
+    function::install(m)?;
+    saved::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

@@ -1,7 +1,7 @@
 //! The Python class `Tensor`: protocols and attributes. Operations come from the table, see `bind`.
 
 use crate::args::{self, number};
-use crate::autograd::{self, PyNode};
+use crate::autograd::{self, node_object};
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
@@ -474,7 +474,8 @@ impl PyTensor {
     }
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let t = slf.get().tensor();
-        let grad_fn = t.grad_fn().map(|e| e.node.name());
+        let made_by = t.grad_fn();
+        let grad_fn = made_by.as_ref().map(|e| e.node.name());
         let suffixes =
             Suffixes { grad_fn, requires_grad: t.requires_grad(), ..Suffixes::default() };
         Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
@@ -723,8 +724,8 @@ impl PyTensor {
         self.tensor().is_leaf()
     }
     #[getter]
-    fn grad_fn(&self) -> Option<PyNode> {
-        self.tensor().grad_fn().map(PyNode::of)
+    fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        slf.get().tensor().grad_fn().map(|e| node_object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {

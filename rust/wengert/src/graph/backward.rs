@@ -371,7 +371,7 @@ impl Pass {
         if state.hooks.is_some() {
             return 0;
         }
-        let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
+        let saved: usize = state.saved.iter().flat_map(|s| &s.tensor).map(Tensor::numel).sum();
         node.op.work(gradients + saved)
     }
 
@@ -422,7 +422,11 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+        node.unpack(self.keeps_graph(), needs)
+    }
+
+    fn keeps_graph(&self) -> bool {
+        self.options.retain_graph || self.options.create_graph
     }
 
     /// Adds a contribution to a gradient slot.
@@ -463,7 +467,11 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let context = self.unpack(node)?;
-        apply(node, &context, &buffers)
+        let gradients = apply(node, &context, &buffers)?;
+        if node.op.fetches_saved() && !self.keeps_graph() {
+            node.free_saved();
+        }
+        Ok(gradients)
     }
 
     fn reach_leaf(&mut self, node: &NodeRef, leaf: &Tensor, mut gradient: Tensor) -> Result<()> {

@@ -22,16 +22,22 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
+//!   writes.
+//! * [`custom`]: operations whose derivative a user wrote.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod custom;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+pub mod saved;
+pub mod watch;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};

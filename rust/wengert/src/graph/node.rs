@@ -9,18 +9,20 @@
 //!   input had when it was used, whatever happened to the tensor since.
 
 use super::arena::NodeRef;
+use super::saved::PackedTensor;
 use crate::dtype::DType;
 use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Kind, Result};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
 
 /// A derivative rule, with whatever parameters the operation had.
 pub trait Op: Send + Sync {
     /// PyTorch's name of the node: `MulBackward0`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Gradients with respect to the inputs, given those of the outputs.
     ///
@@ -44,6 +46,17 @@ pub trait Op: Send + Sync {
 
     /// The leaf of an accumulator node.
     fn leaf(&self) -> Option<&Tensor> {
+        None
+    }
+
+    /// Whether the rule fetches what the node saved itself, one tensor at a time, instead of
+    /// getting it in the [`Context`]. What it saved is freed after the rule.
+    fn fetches_saved(&self) -> bool {
+        false
+    }
+
+    /// What the embedding language owns in this rule, so that it can find its own objects again.
+    fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
         None
     }
 }
@@ -127,9 +140,17 @@ pub(super) enum Origin {
     Value,
 }
 
+impl Origin {
+    /// The origin of what is this input, if it is one.
+    pub(super) fn of_input(index: Option<usize>) -> Origin {
+        index.map_or(Origin::Value, |i| Origin::Input(i as u16))
+    }
+}
+
 /// A tensor saved for the rule under a role that the rule chose.
 pub(super) struct Saved {
-    pub tensor: Tensor,
+    /// None if hooks store it, or there is nothing in this place.
+    pub tensor: Option<Tensor>,
     pub version: u32,
     pub origin: Origin,
     pub role: u8,
@@ -150,6 +171,8 @@ pub(super) struct NodeHooks {
     pub pre: Vec<(u64, u32, Hook)>,
     /// Outputs whose gradient is kept in `.grad`.
     pub retain: Vec<(u32, WeakTensor)>,
+    /// Saved tensors that hooks store.
+    pub packed: Vec<PackedTensor>,
 }
 
 /// One recorded operation.
@@ -182,7 +205,7 @@ pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
 
 impl Node {
     /// PyTorch's name: `MulBackward0`.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         self.op.name()
     }
 
@@ -237,6 +260,7 @@ impl Node {
 pub struct Context {
     saved: SmallVec<[(u8, Tensor); 2]>,
     needs: SmallVec<[bool; 4]>,
+    keeps_graph: bool,
 }
 
 impl Context {
@@ -254,23 +278,49 @@ impl Context {
     pub fn needs(&self, index: usize) -> bool {
         self.needs.get(index).copied().unwrap_or(false)
     }
+
+    /// Whether the pass leaves the graph as it is, so that it can be walked again.
+    pub fn keeps_graph(&self) -> bool {
+        self.keeps_graph
+    }
 }
 
 impl NodeRef {
     /// Prepares a run of the rule: takes (`keep == false`) or copies the saved tensors and checks
     /// that nobody wrote to them.
     pub(super) fn unpack(&self, keep: bool, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+        if self.op.fetches_saved() {
+            return Ok(Context { saved: SmallVec::new(), needs, keeps_graph: keep });
+        }
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
         if state.freed {
             return Err(freed_error());
         }
         let mut saved = SmallVec::new();
-        for s in &state.saved {
-            if s.tensor.storage().version() != s.version {
+        let mut packed = SmallVec::<[(u8, usize); 2]>::new();
+        for (i, s) in state.saved.iter().enumerate() {
+            let Some(tensor) = &s.tensor else {
+                packed.push((s.role, i));
+                continue;
+            };
+            if tensor.storage().version() != s.version {
                 return Err(self.version_error(s));
             }
-            saved.push((s.role, if recording { self.with_history(s) } else { s.tensor.clone() }));
+            let tensor = if recording { self.with_history(s, tensor) } else { tensor.clone() };
+            saved.push((s.role, tensor));
+        }
+        if !packed.is_empty() {
+            drop(state);
+            for (role, index) in packed {
+                if let Some(tensor) = self.saved_tensor(index)? {
+                    saved.push((role, tensor));
+                }
+            }
+            if !keep {
+                self.free_saved();
+            }
+            return Ok(Context { saved, needs, keeps_graph: keep });
         }
         let retired = if keep {
             None
@@ -280,36 +330,38 @@ impl NodeRef {
         };
         drop(state);
         drop(retired);
-        Ok(Context { saved, needs })
+        Ok(Context { saved, needs, keeps_graph: keep })
     }
 
-    fn with_history(&self, s: &Saved) -> Tensor {
+    /// A saved tensor as it was when it was saved.
+    pub(super) fn with_history(&self, s: &Saved, tensor: &Tensor) -> Tensor {
         match s.origin {
-            Origin::Value => s.tensor.clone(),
+            Origin::Value => tensor.clone(),
             Origin::Output(k) => {
-                s.tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 }))
+                tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 }))
             }
             Origin::Input(i) => {
                 let then = self.edges.get(i as usize).and_then(|e| e.as_ref());
-                let now = s.tensor.edge_if_any();
+                let now = tensor.edge_if_any();
                 let same = match (then, &now) {
                     (None, None) => true,
                     (Some(a), Some(b)) => a.node == b.node && a.output == b.output,
                     _ => false,
                 };
-                if same { s.tensor.clone() } else { s.tensor.alias_with_edge(then.cloned()) }
+                if same { tensor.clone() } else { tensor.alias_with_edge(then.cloned()) }
             }
         }
     }
 
     #[cold]
-    fn version_error(&self, s: &Saved) -> Error {
+    pub(super) fn version_error(&self, s: &Saved) -> Error {
+        let Some(tensor) = &s.tensor else { return freed_error() };
         let which = match s.origin {
             Origin::Output(k) => {
                 let name = self.name();
                 format!("output {k} of {}", name.strip_suffix("0").unwrap_or(name))
             }
-            _ => match s.tensor.edge_if_any() {
+            _ => match tensor.edge_if_any() {
                 Some(e) if e.node.op.leaf().is_none() => {
                     let name = e.node.name();
                     format!("output {} of {}", e.output, name.strip_suffix("0").unwrap_or(name))
@@ -324,9 +376,9 @@ impl NodeRef {
                  inplace operation: [{}Tensor {:?}], which is {which}, is at version {}; expected \
                  version {} instead. Hint: the backward pass of {} needs the value from before; \
                  write to a clone() of it, or use the out-of-place operation.",
-                s.tensor.dtype().scalar_type_name(),
-                s.tensor.shape(),
-                s.tensor.storage().version(),
+                tensor.dtype().scalar_type_name(),
+                tensor.shape(),
+                tensor.storage().version(),
                 s.version,
                 self.name(),
             ),
@@ -334,8 +386,9 @@ impl NodeRef {
     }
 }
 
+/// What asking for saved tensors is after they were freed.
 #[cold]
-pub(super) fn freed_error() -> Error {
+pub fn freed_error() -> Error {
     Error::plain(
         Kind::Grad,
         "Trying to backward through the graph a second time (or directly access saved tensors \

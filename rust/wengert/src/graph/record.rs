@@ -1,7 +1,9 @@
 //! From an operation's inputs and outputs to a node.
 
 use super::arena::NodeRef;
+use super::mode::{self, SAVED_TENSOR_HOOKS};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::saved::record_packed;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
@@ -38,20 +40,22 @@ pub fn record_many(
     for input in inputs {
         edges.push(input.edge()?);
     }
+    if !saves.is_empty() && mode::has(SAVED_TENSOR_HOOKS) {
+        return record_packed(outputs, inputs, saves, edges, op);
+    }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
-                tensor: tensor.alias_with_edge(None),
+                tensor: Some(tensor.alias_with_edge(None)),
                 version,
                 origin: Origin::Output(k as u16),
                 role,
             }
         } else {
-            let at = inputs.iter().position(|i| i.same(tensor));
-            let origin = at.map_or(Origin::Value, |i| Origin::Input(i as u16));
-            Saved { tensor: tensor.clone(), version, origin, role }
+            let origin = Origin::of_input(inputs.iter().position(|i| i.same(tensor)));
+            Saved { tensor: Some(tensor.clone()), version, origin, role }
         };
         saved.push(entry);
     }
@@ -59,13 +63,7 @@ pub fn record_many(
     for output in outputs {
         metas.push(OutputMeta::of(output));
     }
-    let node = NodeRef::new(Node {
-        seq: next_seq(&edges),
-        op,
-        edges,
-        outputs: metas,
-        state: Lock::new(State { saved, hooks: None, freed: false }),
-    })?;
+    let node = node(edges, op, metas, saved)?;
     if let [output] = outputs {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node, output: 0 });
@@ -78,4 +76,16 @@ pub fn record_many(
         }
     }
     Ok(())
+}
+
+/// A new node in the arena.
+#[inline]
+pub(super) fn node(
+    edges: SmallVec<[Option<Edge>; 2]>,
+    op: Box<dyn Op>,
+    outputs: SmallVec<[OutputMeta; 1]>,
+    saved: SmallVec<[Saved; 2]>,
+) -> Result<NodeRef> {
+    let state = Lock::new(State { saved, hooks: None, freed: false });
+    NodeRef::new(Node { seq: next_seq(&edges), op, edges, outputs, state })
 }
