@@ -1,12 +1,12 @@
 """Operations whose derivative you write: `Function` and the context its calls leave.
 
-The class part is in Python; a call is not. `Function.apply` is compiled, makes the context (an object
-of the class `MyFnBackward` that `FunctionMeta` derives for `MyFn`), and calls your static methods
-directly. After the call the context is the node of the graph: ``y.grad_fn is ctx``.
+The class part is in Python; a call is not. `Function.apply` is compiled, makes the context (an
+object of the class `MyFnBackward` that `FunctionMeta` derives for `MyFn`), and calls your static
+methods directly. After the call the context is the node of the graph: ``y.grad_fn is ctx``.
 
-A function comes in one of two styles. Either ``forward(ctx, *args)`` computes and fills the context,
-or ``forward(*args)`` computes and ``setup_context(ctx, inputs, output)`` fills it. The second is what
-`wengert.func` needs.
+A function comes in one of two styles. Either ``forward(ctx, *args)`` computes and fills the
+context, or ``forward(*args)`` computes and ``setup_context(ctx, inputs, output)`` fills it. The
+second is what `wengert.func` needs.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class FunctionCtx(_core._FunctionCtx):
 
     def mark_shared_storage(self, *pairs: object) -> None:
         """Do nothing: tensors that share memory are known to do so."""
+        del pairs
         warnings.warn(
             "`mark_shared_storage` is deprecated. Tensors with shared storages are automatically "
             "tracked. Note that calls to `set_()` are not tracked",
@@ -92,8 +93,10 @@ class _SingleLevelFunction(FunctionCtx, metaclass=FunctionMeta):
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs: ``forward(ctx, *args)``, or ``forward(*args)`` if `setup_context` is \
-overridden."""
+        """Compute the outputs.
+
+        It is ``forward(ctx, *args)``, or ``forward(*args)`` if `setup_context` is overridden.
+        """
         raise NotImplementedError(
             "You must implement the forward function for custom autograd.Function."
         )
@@ -161,6 +164,7 @@ class Function(_SingleLevelFunction):
 operations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
         warnings.warn(
             f"{type(self)} should not be instantiated. Methods on autograd functions are all "
             "static, so you should invoke them on the class itself. Instantiating an autograd "
@@ -170,6 +174,8 @@ operations."""
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: functions of the style before static methods do not exist any more."""
+        del args, kwargs
         raise RuntimeError(
             "Legacy autograd function with non-static forward method is deprecated. Please use "
             "new-style autograd function with static forward method. (Example: "
@@ -192,7 +198,10 @@ operations."""
 
 
 def _bind(
-    forward: Callable[..., Any], separate: bool, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    forward: Callable[..., Any],
+    separate: bool,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> tuple[Any, ...]:
     """The positional arguments of `forward` for a call with keywords or defaults.
 
@@ -304,8 +313,8 @@ def _like(flat: Iterator[Any], pattern: Any) -> Any:
 class NestedIOFunction(Function):
     """A `Function` of old whose context takes and gives tensors in nested lists and tuples.
 
-    `ctx.save_for_backward`, `ctx.saved_tensors`, `ctx.mark_dirty` and `ctx.mark_non_differentiable`
-    of instances accept what is nested. PyTorch can no longer apply such functions; neither can this.
+    `save_for_backward`, `saved_tensors`, `mark_dirty` and `mark_non_differentiable` of instances
+    accept what is nested. PyTorch can no longer apply such functions; neither can this.
     """
 
     def save_for_backward(self, *args: Any) -> None:
@@ -326,7 +335,7 @@ class NestedIOFunction(Function):
         """Say which outputs have no derivative."""
         self.non_differentiable = tuple(t for t in _tensors_in((args, kwargs)) if t is not None)
 
-    def forward_extended(self, *input: Any) -> None:
+    def forward_extended(self, *args: Any) -> None:
         """To be overridden: what `forward` was."""
         raise NotImplementedError
 

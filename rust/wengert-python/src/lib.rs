@@ -80,7 +80,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     });
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle"];
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle", "SavedTensor"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -103,6 +103,12 @@ pub fn _watch_writes(function: Option<Py<PyAny>>) {
     drop(before);
 }
 
+/// A number that tensors have in common while they share memory.
+#[pyfunction]
+pub fn _storage_id(tensor: &Bound<'_, PyTensor>) -> usize {
+    tensor.get().tensor().storage().data() as usize
+}
+
 /// A tensor in its place in the graph.
 #[pyclass(name = "SavedTensor", module = "wengert.autograd.graph", frozen)]
 pub struct PySavedTensor {
@@ -146,5 +152,6 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_push_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_disable_saved_tensors_hooks, m)?)?;
+    m.add_function(wrap_pyfunction!(_storage_id, m)?)?;
     m.add_function(wrap_pyfunction!(_watch_writes, m)?)
 }

@@ -123,7 +123,7 @@ fn pack(hooks: &dyn SavedTensorHooks, tensor: &Tensor) -> Result<Arc<dyn Packed>
             Grad,
             "",
             "A saved tensor pack hook is modifying its input in place. Tensors provided as input \
-             to pack hook can not be modified by in-place operations as this can lead to \
+             to pack hook cannot be modified by in-place operations as this can lead to \
              unexpected side-effects. Please open an issue if you need to perform in-place \
              operations on the input to a pack hook."
         );
