@@ -1,16 +1,19 @@
 """Differentiation by request, gradient modes, and checks of gradients.
 
 `backward` and `grad` walk the recorded graph, `Function` makes operations with a derivative of your
-own, `no_grad` and its kin say what is recorded, and
-`gradcheck` and `gradgradcheck` compare gradients with finite differences.
+own, `no_grad` and its kin say what is recorded,
+`functional` has Jacobians, Hessians and their products with vectors, and `gradcheck` and
+`gradgradcheck` compare gradients with finite differences.
 """
 
 from wengert._core import backward, grad
 
+from . import forward_ad as forward_ad
 from . import function as function
+from . import functional as functional
 from . import graph as graph
 from .function import Function
-from .grad_mode import enable_grad, no_grad, set_grad_enabled
+from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "inference_mode",
     "no_grad",
     "set_grad_enabled",
 ]

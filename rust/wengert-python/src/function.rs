@@ -17,7 +17,7 @@
 //! the class. Keyword arguments and defaults, which few calls have, are bound in Python.
 
 use crate::autograd::PyNode;
-use crate::error::{OrRaise, caught, from_py};
+use crate::error::{OrRaise, caught, from_py, to_py};
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use wengert::graph::arena::WeakNodeRef;
 use wengert::graph::custom::{self, Call};
+use wengert::graph::saved::freed_error;
+use wengert::graph::site::Site;
 use wengert::graph::{Context, GradMode, Gradients, NodeRef, Op};
 use wengert::{Error, Kind, Tensor};
 
@@ -295,8 +297,8 @@ impl PyFunctionCtx {
     /// What was saved, as objects that take hooks.
     #[getter]
     fn _raw_saved_tensors<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let node = slf.get().node().filter(|n| !n.is_freed());
-        let Some(node) = node else { return Err(freed()) };
+        let node = slf.get().node().ok_or_else(freed)?;
+        caught(|| node.check_not_freed().or_raise())?;
         let count = node.saved_count();
         PyTuple::new(slf.py(), (0..count).map(|i| crate::saved::PySavedTensor::new(&node, i)))
     }
@@ -306,7 +308,7 @@ impl PyFunctionCtx {
         if !KEEPS_GRAPH.get()
             && let Some(node) = self.node()
         {
-            node.free_saved();
+            node.free_saved(Site::here());
         }
     }
 
@@ -374,8 +376,10 @@ impl PyFunctionCtx {
     }
 }
 
+/// The graph is gone.
+#[cold]
 fn freed() -> PyErr {
-    crate::error::to_py(wengert::graph::node::freed_error())
+    to_py(freed_error())
 }
 
 fn saved_tensors<'py>(slf: &Bound<'py, PyFunctionCtx>) -> PyResult<Bound<'py, PyAny>> {
@@ -396,10 +400,8 @@ fn saved_tensors<'py>(slf: &Bound<'py, PyFunctionCtx>) -> PyResult<Bound<'py, Py
         return Ok(tensors.into_bound(py));
     }
     let Some(node) = node else { return Ok(PyTuple::empty(py).into_any()) };
-    let Some(node) = node.upgrade() else { return Err(freed()) };
-    if node.is_freed() {
-        return Err(freed());
-    }
+    let node = node.upgrade().ok_or_else(freed)?;
+    caught(|| node.check_not_freed().or_raise())?;
     let mut tensors = SmallVec::<[Option<Bound<'py, PyTensor>>; 4]>::new();
     for i in 0..node.saved_count() {
         let tensor = caught(|| node.saved_tensor(i).or_raise())?;

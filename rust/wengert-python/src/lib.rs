@@ -6,10 +6,12 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
+//! | [`autograd`] | backward passes, nodes, hooks |
+//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`site`] | where the user's code is |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -21,14 +23,18 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod forward;
 mod function;
 mod grad_mode;
 mod held;
 mod index;
+mod inference;
 mod numpy;
+mod object;
 mod random;
 mod saved;
 mod settings;
+mod site;
 mod tensor;
 mod types;
 
@@ -40,7 +46,9 @@ use pyo3::types::PyList;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
+    site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
+    object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;
@@ -48,6 +56,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     grad_mode::install(m)?;
     function::install(m)?;
     saved::install(m)?;
+    forward::install(m)?;
+    inference::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
@@ -79,8 +89,16 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle", "SavedTensor"];
+    let elsewhere = [
+        "backward",
+        "grad",
+        "operations",
+        "live_nodes",
+        "memory_stats",
+        "Node",
+        "RemovableHandle",
+        "SavedTensor",
+    ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -17,7 +17,7 @@
 
 use super::arena::NodeRef;
 use super::inplace::inherit;
-use super::mode::GradMode;
+use super::mode::{GradMode, THREAD};
 use super::node::{Edge, Op, Origin, OutputMeta};
 use super::record::node;
 use crate::dtype::DType;
@@ -95,7 +95,8 @@ pub fn finish(
                 // No gradient ever arrives here.
                 None => OutputMeta::Small(DType::Float32, 0, [0; 4]),
             });
-            Some(node(edges, op, metas.collect(), SmallVec::new())?)
+            let metas = metas.collect();
+            Some(THREAD.with(|t| node(edges, op, metas, SmallVec::new(), &t.newest))?)
         }
     };
     let mut recorded = Recorded {

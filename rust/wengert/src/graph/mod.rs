@@ -20,27 +20,36 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on.
+//! * [`mode`]: whether recording is on, or inference mode.
+//! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
 //!   writes.
 //! * [`custom`]: operations whose derivative a user wrote.
+//! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
+//! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod census;
 pub mod custom;
+mod explain;
+pub mod forward;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
 pub mod saved;
+pub mod site;
+mod transpose;
 pub mod watch;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, is_inference_mode, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};
+pub use site::Site;

@@ -11,14 +11,16 @@
 //! pays for the possibility. Neither hook runs while a lock is held.
 
 use super::arena::NodeRef;
+use super::explain;
 use super::mode::{self, GradMode, SAVED_TENSOR_HOOKS};
-use super::node::{Edge, Op, Origin, OutputMeta, Saved, freed_error};
+use super::node::{Edge, Op, Origin, OutputMeta, Saved};
 use super::record::node;
+use super::site::Site;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
 use smallvec::SmallVec;
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// How tensors are stored between the operation that saves them and the rule that needs them.
@@ -69,7 +71,7 @@ pub fn push_saved_tensor_hooks(hooks: Arc<dyn SavedTensorHooks>) -> Result<()> {
             return Err(Error::plain(Kind::Grad, message.clone()));
         }
         h.active.push(hooks);
-        mode::set(SAVED_TENSOR_HOOKS, true);
+        mode::switch(SAVED_TENSOR_HOOKS, true);
         Ok(())
     })
 }
@@ -78,7 +80,7 @@ pub fn push_saved_tensor_hooks(hooks: Arc<dyn SavedTensorHooks>) -> Result<()> {
 pub fn pop_saved_tensor_hooks() -> bool {
     let popped = HOOKS.with_borrow_mut(|h| {
         let popped = h.active.pop();
-        mode::set(SAVED_TENSOR_HOOKS, !h.active.is_empty());
+        mode::switch(SAVED_TENSOR_HOOKS, !h.active.is_empty());
         popped
     });
     // Dropped here, outside the borrow: hooks may own anything.
@@ -106,7 +108,11 @@ pub fn saved_tensor_hooks_disabled() -> Option<String> {
 
 /// The pairs of hooks of this thread, for another thread that works on its behalf.
 pub fn saved_tensor_hooks() -> Vec<Arc<dyn SavedTensorHooks>> {
-    if mode::has(SAVED_TENSOR_HOOKS) { HOOKS.with_borrow(|h| h.active.clone()) } else { Vec::new() }
+    if mode::mode() & SAVED_TENSOR_HOOKS != 0 {
+        HOOKS.with_borrow(|h| h.active.clone())
+    } else {
+        Vec::new()
+    }
 }
 
 /// The innermost pair.
@@ -140,9 +146,10 @@ pub(super) fn record_packed(
     saves: &[(u8, &Tensor)],
     edges: SmallVec<[Option<Edge>; 2]>,
     op: Box<dyn Op>,
+    newest: &Cell<u64>,
 ) -> Result<()> {
     let metas: SmallVec<[OutputMeta; 1]> = outputs.iter().map(|o| OutputMeta::of(o)).collect();
-    let node = node(edges, op, metas, SmallVec::new())?;
+    let node = node(edges, op, metas, SmallVec::new(), newest)?;
     for (k, output) in outputs.iter().enumerate() {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node: node.clone(), output: k as u32 });
@@ -161,8 +168,11 @@ pub(super) fn record_packed(
 impl NodeRef {
     /// Adds a tensor, or the place of one that is not there, to what the node has saved.
     pub(super) fn save(&self, tensor: Option<&Tensor>, origin: Origin, role: u8) -> Result<()> {
+        if tensor.is_some_and(Tensor::is_inference) {
+            return Err(super::inplace::saved_inference_error());
+        }
         let version = tensor.map_or(0, |t| t.storage().version());
-        let hooks = if mode::has(SAVED_TENSOR_HOOKS) { innermost() } else { None };
+        let hooks = if mode::mode() & SAVED_TENSOR_HOOKS != 0 { innermost() } else { None };
         let (kept, packed) = match (tensor, hooks) {
             (None, _) => (None, None),
             // A Python number on its way through an operation is nobody's tensor.
@@ -203,9 +213,10 @@ impl NodeRef {
         self.state.lock().saved.len()
     }
 
-    /// Whether what the node had saved was freed by a backward pass.
-    pub fn is_freed(&self) -> bool {
-        self.state.lock().freed
+    /// Refuses if what the node had saved was freed.
+    pub fn check_not_freed(&self) -> Result<()> {
+        let freed = self.state.lock().freed;
+        freed.map_or(Ok(()), |first| Err(explain::freed(self, first)))
     }
 
     /// A saved tensor with its history; `None` where an optional one was not there.
@@ -213,14 +224,14 @@ impl NodeRef {
     /// # Errors
     /// If it was freed, or written to since.
     pub fn saved_tensor(&self, index: usize) -> Result<Option<Tensor>> {
+        self.check_not_freed()?;
         let state = self.state.lock();
-        if state.freed {
-            return Err(freed_error());
-        }
         let Some(s) = state.saved.get(index) else { return Ok(None) };
         if let Some(tensor) = &s.tensor {
             if tensor.storage().version() != s.version {
-                return Err(self.version_error(s));
+                let (tensor, version, origin) = (tensor.clone(), s.version, s.origin);
+                drop(state);
+                return Err(explain::stale(self, &tensor, version, origin));
             }
             return Ok(Some(self.with_history(s, tensor)));
         }
@@ -258,7 +269,7 @@ impl NodeRef {
     pub fn pack_saved(&self, index: usize, hooks: &dyn SavedTensorHooks) -> Result<()> {
         let (tensor, origin) = {
             let state = self.state.lock();
-            if state.freed {
+            if state.freed.is_some() {
                 bail!(
                     Grad,
                     "",
@@ -301,11 +312,12 @@ impl NodeRef {
         Ok(())
     }
 
-    /// Frees what the node has saved; asking for it is an error from now on.
-    pub fn free_saved(&self) {
+    /// Frees what the node has saved; asking for it is an error from now on, which names the place
+    /// where it was freed.
+    pub fn free_saved(&self, site: Site) {
         let retired = {
             let mut state = self.state.lock();
-            state.freed = true;
+            state.freed = Some(site);
             let packed = state.hooks.as_mut().map(|h| std::mem::take(&mut h.packed));
             (std::mem::take(&mut state.saved), packed)
         };
@@ -314,9 +326,15 @@ impl NodeRef {
 
     /// Lets go of what the node has saved, which need not be an error to ask for.
     pub fn forget_saved(&self) {
-        self.free_saved();
-        self.state.lock().freed = false;
+        self.free_saved(Site::here());
+        self.state.lock().freed = None;
     }
+}
+
+/// What asking for the saved tensors of a graph that is gone is.
+#[cold]
+pub fn freed_error() -> Error {
+    Error::plain(Kind::Grad, explain::FREED)
 }
 
 /// What hooks made of a saved tensor, and the history it had of its own.

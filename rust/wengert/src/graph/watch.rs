@@ -18,13 +18,13 @@ thread_local! {
 
 /// Makes this the watcher of the thread's writes, or none, and returns the one before.
 pub fn set_write_watcher(watcher: Option<WriteWatcher>) -> Option<WriteWatcher> {
-    mode::set(WATCHED_WRITES, watcher.is_some());
+    mode::switch(WATCHED_WRITES, watcher.is_some());
     WATCHER.replace(watcher)
 }
 
 #[inline]
 pub(crate) fn about_to_write(tensor: &Tensor) -> Result<()> {
-    if mode::has(WATCHED_WRITES) { tell(tensor) } else { Ok(()) }
+    if mode::mode() & WATCHED_WRITES != 0 { tell(tensor) } else { Ok(()) }
 }
 
 #[cold]

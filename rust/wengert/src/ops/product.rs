@@ -211,10 +211,10 @@ const B: u8 = 1;
 /// Saves each of two factors if the other one needs it.
 fn saves<'t>(a: &'t Tensor, b: &'t Tensor) -> Saves<'t> {
     let mut saves = Saves::new();
-    if a.requires_grad() {
+    if a.is_differentiated() {
         saves.push((B, b));
     }
-    if b.requires_grad() {
+    if b.is_differentiated() {
         saves.push((A, a));
     }
     saves

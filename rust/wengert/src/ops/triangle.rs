@@ -2,7 +2,7 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
-use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -45,7 +45,7 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
         }
     });
     let y = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let zero = Tensor::wrapped(Scalar::Bool(false))?;
         cast::contiguous(&binary::where_(&mask, x, &zero)?)?
     };

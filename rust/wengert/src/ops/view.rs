@@ -28,6 +28,16 @@ pub(super) fn finish(
     Ok(y)
 }
 
+/// The same elements, recorded: a view that has tangents of its own.
+pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    let y = x.opaque_alias();
+    if record::recording(&[x]) {
+        let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
+        record::record(&y, &[x], &[], Box::new(rule))?;
+    }
+    Ok(y)
+}
+
 /// The gradient of a view that keeps the number of elements: the input's shape again.
 struct Reshape {
     name: &'static str,
@@ -42,6 +52,11 @@ impl Op for Reshape {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(reshape_to(g, &self.shape)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let Some(v) = &v[0] else { return Ok(None) };
+        Ok(Some(smallvec![Some(reshape_to(v, y[0].shape())?)]))
     }
 }
 
