@@ -16,10 +16,10 @@
 //! from class to class and stays the same from call to call lies in a [`FunctionInfo`], made with
 //! the class. Keyword arguments and defaults, which few calls have, are bound in Python.
 
-use crate::autograd::PyNode;
 use crate::error::{OrRaise, caught, from_py, to_py};
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
+use crate::{hooks, node};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -98,22 +98,22 @@ impl PyFunctionCtx {
         slot(&mut self.0.lock()).take()
     }
 
-    fn node(&self) -> Option<NodeRef> {
+    /// The node, while its graph lives.
+    pub fn node(&self) -> Option<NodeRef> {
         self.0.lock().node.and_then(|n| n.upgrade())
     }
 
-    /// The object that stands for the node where a context needs the same as any node.
-    fn node_of(slf: &Bound<'_, Self>, attribute: &str) -> PyResult<PyNode> {
-        match slf.get().node() {
-            Some(node) => Ok(PyNode::of(node)),
-            None => Err(PyRuntimeError::new_err(format!(
+    /// The node, to do what any node can.
+    fn as_node(&self, attribute: &str) -> PyResult<NodeRef> {
+        self.node().ok_or_else(|| {
+            PyRuntimeError::new_err(format!(
                 "Attribute '{attribute}' is invalid for this instance of _C._FunctionBase. Accessing \
                  this attribute directly on an instance of autograd.Function is a legacy access \
                  pattern that is no longer supported. For examples on how to use new-style autograd \
                  functions, see https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function \
                  (its graph is gone, or was never recorded)"
-            ))),
-        }
+            ))
+        })
     }
 }
 
@@ -337,22 +337,30 @@ impl PyFunctionCtx {
 
     /// Where gradients go from here: pairs of a node (or None) and the number of its output.
     #[getter]
-    fn next_functions<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        Self::node_of(slf, "next_functions")?.next_functions(slf.py())
+    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        node::next_functions(py, &self.as_node("next_functions")?)
     }
 
     /// Shape and type of each output.
     #[getter]
-    fn _input_metadata<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let metas = Self::node_of(slf, "_input_metadata")?._input_metadata(slf.py())?;
-        metas.into_pyobject(slf.py())
+    fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        node::input_metadata(py, &self.as_node("_input_metadata")?)
     }
 
-    fn _sequence_nr(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        match slf.get().node() {
-            Some(node) => Ok(node.sequence()),
-            None => Self::node_of(slf, "_sequence_nr").map(|_| 0),
-        }
+    fn _sequence_nr(&self) -> PyResult<u64> {
+        Ok(self.as_node("_sequence_nr")?.sequence())
+    }
+
+    /// Has `fn(grad_inputs, grad_outputs)` called whenever the node has run, see `Node`.
+    #[pyo3(signature = (r#fn))]
+    fn register_hook<'py>(&self, r#fn: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_post_hook(&self.as_node("register_hook")?, r#fn)
+    }
+
+    /// Has `fn(grad_outputs)` called whenever the node is about to run, see `Node`.
+    #[pyo3(signature = (r#fn))]
+    fn register_prehook<'py>(&self, r#fn: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_pre_hook(&self.as_node("register_prehook")?, r#fn)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -6,8 +6,9 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`autograd`] | backward passes |
+//! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
-//! | [`autograd`] | backward passes, nodes, hooks |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
@@ -27,14 +28,17 @@ mod forward;
 mod function;
 mod grad_mode;
 mod held;
+mod hooks;
 mod index;
 mod inference;
+mod node;
 mod numpy;
 mod object;
 mod random;
 mod saved;
 mod settings;
 mod site;
+mod task;
 mod tensor;
 mod types;
 
@@ -51,13 +55,13 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
-    m.add_class::<autograd::PyNode>()?;
-    m.add_class::<autograd::PyHookHandle>()?;
+    m.add_class::<node::PyNode>()?;
+    task::install(m)?;
     grad_mode::install(m)?;
     function::install(m)?;
     saved::install(m)?;
-    forward::install(m)?;
     inference::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
@@ -89,16 +93,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere = [
-        "backward",
-        "grad",
-        "operations",
-        "live_nodes",
-        "memory_stats",
-        "Node",
-        "RemovableHandle",
-        "SavedTensor",
-    ];
+    let elsewhere =
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

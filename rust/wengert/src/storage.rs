@@ -13,7 +13,7 @@
 //! The version counts writes through any alias. A tensor saved for backward remembers the
 //! version it was saved at; a mismatch means that the value is no longer the one of the forward
 //! pass. The place of the last write is kept beside it, for the error that follows. Memory allocated
-//! in [inference mode](crate::graph::mode) has no version that anybody may ask for. Marks are bits of
+//! in [inference mode](crate::graph::inference) has no version that anybody may ask for. Marks are bits of
 //! the length, which is never that large.
 #![allow(unsafe_code)]
 

@@ -131,9 +131,9 @@ thread_local! {
 }
 
 /// Brings the mode's bit up to date.
-fn refresh() {
+pub(super) fn refresh() {
     let open = OPEN.with_borrow(|open| !open.is_empty());
-    switch(FORWARD, open && ENABLED.get());
+    switch(FORWARD, open && ENABLED.get() && !super::is_inference_mode());
 }
 
 /// The levels that tangents are computed for, outermost first.
@@ -420,6 +420,17 @@ fn push(
 fn zeros_like(x: &Tensor) -> Result<Tensor> {
     let zeros = Tensor::zeros(x.shape(), x.dtype())?;
     if same_strides(&zeros, x) { Ok(zeros) } else { laid_out_like(&zeros, x) }
+}
+
+/// [`Op::jvp`] for linear maps of one tensor, which map its tangent as they map itself.
+///
+/// # Errors
+/// Those of the map.
+pub fn linear(
+    tangents: &[Option<Tensor>],
+    map: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Option<Gradients>> {
+    Ok(Some(smallvec![tangents[0].as_ref().map(map).transpose()?]))
 }
 
 /// [`Op::jvp`] for operations whose elements depend each on the elements at its own place: the

@@ -218,9 +218,13 @@ impl Part {
     }
 }
 
-/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`.
+/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`; and the way to the
+/// tangent where that must be a view.
 macro_rules! part_op {
-    ($Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]) => {
+    (
+        $Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]
+        $(tangent |$v:ident| $tangent:expr)?
+    ) => {
         struct $Name(Part);
         impl Op for $Name {
             fn name(&self) -> &'static str {
@@ -231,6 +235,15 @@ macro_rules! part_op {
                 let Some($g) = &grads[0] else { return Ok(Gradients::new()) };
                 Ok(smallvec![$($grad),+])
             }
+            $(fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                _: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                let $part = &self.0;
+                forward::linear(v, |$v| $tangent)
+            })?
         }
     };
 }
@@ -239,6 +252,7 @@ part_op!(CopySlices "CopySlices" |part, g, ctx| [
     if ctx.needs(0) { Some(part.erase(g)?) } else { None },
     if ctx.needs(1) { Some(part.cut(g)?) } else { None }
 ]);
-part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]);
+part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]
+    tangent |v| part.view(v));
 part_op!(Embed "AsStridedBackwardBackward0" |part, g, _ctx| [Some(part.cut(g)?)]);
 part_op!(Erase "EraseBackward0" |part, g, _ctx| [Some(part.erase(g)?)]);
