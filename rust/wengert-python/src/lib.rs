@@ -6,6 +6,7 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`resize`] | other sizes or other memory in place |
 //! | [`autograd`] | backward passes |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
@@ -35,6 +36,7 @@ mod node;
 mod numpy;
 mod object;
 mod random;
+mod resize;
 mod saved;
 mod settings;
 mod site;

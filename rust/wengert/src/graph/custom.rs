@@ -22,7 +22,7 @@ use super::mode::{self, THREAD, ValuesOnly};
 use super::node::{Edge, Op, Origin, OutputMeta};
 use super::record::node;
 use crate::dtype::DType;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -145,7 +145,15 @@ pub fn finish(
                 output
             }
         };
+        if !(is_input && is_dirty) && output.view_kind().is_some() {
+            output.set_view_kind(ViewKind::Custom);
+        }
         recorded.outputs.push(Some(output));
+    }
+    if recorded.differentiable.iter().filter(|d| **d).count() > 1 {
+        for output in recorded.outputs.iter().flatten().filter(|t| t.view_kind().is_some()) {
+            output.set_view_kind(ViewKind::Several);
+        }
     }
     if let Some(node) = &recorded.node {
         made(node);

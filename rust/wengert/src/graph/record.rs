@@ -80,7 +80,7 @@ pub(super) fn attach(
         if tensor.is_inference() {
             return Err(super::inplace::saved_inference_error());
         }
-        let version = tensor.storage().version();
+        let version = tensor.storage().version_for_saving();
         let (tensor, origin) = match outputs.iter().position(|o| o.same(tensor)) {
             Some(k) => (tensor.alias_with_edge(None), Origin::Output(k as u16)),
             None => (tensor.clone(), Origin::of_input(inputs.iter().position(|i| i.same(tensor)))),
