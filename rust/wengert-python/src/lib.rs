@@ -9,6 +9,7 @@
 //! | [`resize`] | other sizes or other memory in place |
 //! | [`autograd`] | backward passes |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
+//! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
@@ -27,6 +28,7 @@ mod data;
 mod error;
 mod forward;
 mod garbage;
+mod function;
 mod grad_mode;
 mod held;
 mod hooks;
@@ -37,6 +39,7 @@ mod numpy;
 mod object;
 mod random;
 mod resize;
+mod saved;
 mod settings;
 mod site;
 mod task;
@@ -60,6 +63,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
     grad_mode::install(m)?;
+    function::install(m)?;
+    saved::install(m)?;
     inference::install(m)?;
     forward::install(m)?;
     bind::install(m)?;
@@ -93,7 +98,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
+    let elsewhere =
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -160,8 +160,9 @@ impl Source for Printed {
 
 /// A tensor as text, inside it that of its tangent, if it has one.
 fn text_of(t: Tensor) -> PyResult<String> {
-    let grad_fn = match t.history() {
-        Ok(edge) => edge.map(|e| e.node.name()),
+    let history = t.history();
+    let grad_fn = match &history {
+        Ok(edge) => edge.as_ref().map(|e| e.node.name()),
         Err(_) => Some("Invalid"),
     };
     let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;

@@ -69,11 +69,11 @@ impl Tensor {
 
     /// Shows all objects of the embedding language that this tensor's own hooks keep alive; those
     /// of its node are the node's. `visit` runs under the tensor's lock and must not call back.
-    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+    pub fn hosts(&self, mut visit: impl FnMut(&(dyn std::any::Any + Send + Sync))) {
         let autograd = self.0.autograd.lock();
         let Some(rare) = &autograd.rare else { return };
-        rare.hooks.hosts().for_each(|(_, host)| visit(host));
-        rare.accumulated.hosts().for_each(|(_, host)| visit(host));
+        rare.hooks.hosts().for_each(|(_, host)| visit(&**host));
+        rare.accumulated.hosts().for_each(|(_, host)| visit(&**host));
     }
 
     /// Shows everything that this tensor owns, for [`garbage`](crate::graph::garbage). `visit` runs
@@ -86,7 +86,7 @@ impl Tensor {
             let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
             gradient.into_iter().for_each(|gradient| visit(Owned::Tensor(gradient)));
         }
-        self.hosts(|host| visit(Owned::Host(&**host)));
+        self.hosts(|host| visit(Owned::Host(host)));
     }
 
     /// Lets go of history and gradient, when nobody can reach this tensor any more.
