@@ -6,6 +6,7 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`exchange`] | small questions as functions; DLPack |
 //! | [`autograd`] | backward passes, nodes, hooks |
 //! | [`grad_mode`], [`inference`] | what is recorded; inference mode |
 //! | [`forward`] | levels of forward mode |
@@ -22,6 +23,7 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod exchange;
 mod forward;
 mod grad_mode;
 mod held;
@@ -50,6 +52,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
     inference::install(m)?;
+    exchange::install(m)?;
     forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
