@@ -8,9 +8,14 @@
 from wengert._core import backward, grad
 
 from . import forward_ad as forward_ad
+<<<<<<< HEAD
 from . import functional as functional
 from . import graph as graph
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+=======
+from . import graph as graph
+from .grad_mode import enable_grad, no_grad, set_grad_enabled
+>>>>>>> forward
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [

@@ -11,6 +11,7 @@
 
 use crate::args::{BoundRow, Call, flag};
 use crate::error::{OrRaise, caught};
+use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -252,7 +253,7 @@ fn released<T: Send>(
     }
     // Without the lock anybody may replace what an object stands for.
     args.values.iter_mut().for_each(ops::Value::own);
-    py.detach(|| work(args)).or_raise()
+    detached(py, || work(args)).or_raise()
 }
 
 /// Python's picture of a result.

@@ -12,6 +12,7 @@
 //! | [`forward`] | levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`site`] | where the user's code is |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -33,6 +34,7 @@ mod numpy;
 mod object;
 mod random;
 mod settings;
+mod site;
 mod tensor;
 mod types;
 
@@ -44,6 +46,7 @@ use pyo3::types::PyList;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
+    site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
     types::install(m)?;

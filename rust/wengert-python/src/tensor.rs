@@ -6,6 +6,7 @@ use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
+use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
 use crate::{data, exchange, index, numpy};
 use pyo3::basic::CompareOp;
@@ -103,7 +104,7 @@ fn binary<'py>(
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
-    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
+    let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
 }
 

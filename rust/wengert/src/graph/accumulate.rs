@@ -1,8 +1,10 @@
 //! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
 
 use super::arena::NodeRef;
+use super::explain;
 use super::mode::is_tracking;
-use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State, freed_error};
+use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
+use super::site::Site;
 use crate::lock::Lock;
 use crate::ops;
 use crate::tensor::Tensor;
@@ -95,7 +97,7 @@ impl AccumulateGrad {
             op: Box::new(AccumulateGrad(leaf.clone())),
             edges: SmallVec::new(),
             outputs: smallvec![OutputMeta::of(leaf)],
-            state: Lock::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
+            state: Lock::new(State::new(SmallVec::new(), Site::UNKNOWN)),
         })
     }
 }
@@ -107,7 +109,7 @@ impl Op for AccumulateGrad {
 
     /// The scheduler handles accumulators itself; a direct call has no graph to act on.
     fn backward(&self, _: &Context, _: &[Option<Tensor>]) -> Result<Gradients> {
-        Err(Error::plain(Kind::Grad, freed_error().detail().to_owned()))
+        Err(Error::plain(Kind::Grad, explain::FREED))
     }
 
     fn leaf(&self) -> Option<&Tensor> {

@@ -24,9 +24,11 @@
 
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
+use super::explain;
 use super::inference::{InferenceMode, is_inference_mode};
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node};
+use super::site::Site;
 use crate::kernels::threads;
 use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
@@ -136,6 +138,8 @@ const LOOK_AHEAD: usize = 32;
 
 struct Pass {
     options: Backward,
+    /// Where it was asked for.
+    site: Site,
     id: u32,
     visits: Vec<Visit>,
     elsewhere: HashMap<usize, u32>,
@@ -154,6 +158,7 @@ impl Pass {
     fn new(options: Backward) -> Pass {
         Pass {
             options,
+            site: Site::here(),
             id: PASSES.fetch_add(1, Ordering::Relaxed).max(1),
             visits: Vec::new(),
             elsewhere: HashMap::new(),
@@ -187,23 +192,13 @@ impl Pass {
                 None => None,
             };
             let Some(edge) = root.edge()? else {
-                bail!(
-                    Grad,
-                    "",
-                    "element {i} of tensors does not require grad and does not have a grad_fn"
-                );
+                return Err(explain::no_history(root, i));
             };
             let gradient = match gradient {
                 Some(g) if g.dtype() == root.dtype() => g,
                 Some(g) => ops::cast::to_dtype(&g, root.dtype())?,
                 None if root.numel() == 1 => Tensor::full(root.shape(), 1.0, root.dtype())?,
-                None => bail!(
-                    Grad,
-                    "",
-                    "grad can be implicitly created only for scalar outputs; this one has shape {}: \
-                     reduce it first, for example with .sum(), or pass gradient=",
-                    crate::layout::ShapeText(root.shape())
-                ),
+                None => return Err(explain::not_scalar(root)),
             };
             seeds.push((edge, gradient));
         }
@@ -426,7 +421,8 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+        let keeps = self.options.retain_graph || self.options.create_graph;
+        node.unpack((!keeps).then_some(self.site), needs)
     }
 
     /// Adds a contribution to a gradient slot.

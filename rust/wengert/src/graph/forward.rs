@@ -422,6 +422,17 @@ fn zeros_like(x: &Tensor) -> Result<Tensor> {
     if same_strides(&zeros, x) { Ok(zeros) } else { laid_out_like(&zeros, x) }
 }
 
+/// [`Op::jvp`] for linear maps of one tensor, which map its tangent as they map itself.
+///
+/// # Errors
+/// Those of the map.
+pub fn linear(
+    tangents: &[Option<Tensor>],
+    map: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Option<Gradients>> {
+    Ok(Some(smallvec![tangents[0].as_ref().map(map).transpose()?]))
+}
+
 /// [`Op::jvp`] for operations whose elements depend each on the elements at its own place: the
 /// Jacobian is diagonal, so its own transpose, and `backward` applies it.
 ///

@@ -4,6 +4,7 @@
 //! by copying the result into the target's memory; the target then takes over the result's
 //! history. Whatever the rule saved lies in memory that the write does not reach.
 
+use super::explain;
 use super::forward;
 use super::mode::{self, WithoutForward};
 use super::node::{Context, Gradients, Op};
@@ -21,23 +22,13 @@ pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
         return Ok(());
     }
     if target.requires_grad() && target.is_leaf() {
-        bail!(
-            Grad,
-            "",
-            "a leaf Variable that requires grad is being used in an in-place operation. ({op}_: \
-             wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_written(target, op));
     }
     if let Some(base) = target.base()
         && base.requires_grad()
         && base.is_leaf()
     {
-        bail!(
-            Grad,
-            "",
-            "a view of a leaf Variable that requires grad is being used in an in-place operation. \
-             ({op}_: wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_view_written(target, &base, op));
     }
     Ok(())
 }
@@ -227,9 +218,13 @@ impl Part {
     }
 }
 
-/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`.
+/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`; and the way to the
+/// tangent where that must be a view.
 macro_rules! part_op {
-    ($Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]) => {
+    (
+        $Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]
+        $(tangent |$v:ident| $tangent:expr)?
+    ) => {
         struct $Name(Part);
         impl Op for $Name {
             fn name(&self) -> &'static str {
@@ -240,6 +235,15 @@ macro_rules! part_op {
                 let Some($g) = &grads[0] else { return Ok(Gradients::new()) };
                 Ok(smallvec![$($grad),+])
             }
+            $(fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                _: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                let $part = &self.0;
+                forward::linear(v, |$v| $tangent)
+            })?
         }
     };
 }
@@ -248,6 +252,7 @@ part_op!(CopySlices "CopySlices" |part, g, ctx| [
     if ctx.needs(0) { Some(part.erase(g)?) } else { None },
     if ctx.needs(1) { Some(part.cut(g)?) } else { None }
 ]);
-part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]);
+part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]
+    tangent |v| part.view(v));
 part_op!(Embed "AsStridedBackwardBackward0" |part, g, _ctx| [Some(part.cut(g)?)]);
 part_op!(Erase "EraseBackward0" |part, g, _ctx| [Some(part.erase(g)?)]);

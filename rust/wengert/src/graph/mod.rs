@@ -24,18 +24,23 @@
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`inference`]: inference mode.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
+//! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod census;
+mod explain;
 pub mod forward;
 pub mod inference;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+pub mod site;
 mod transpose;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
@@ -44,3 +49,4 @@ pub use inference::is_inference_mode;
 pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};
+pub use site::Site;

@@ -9,10 +9,12 @@
 //!   input had when it was used, whatever happened to the tensor since.
 
 use super::arena::NodeRef;
+use super::explain;
+use super::site::Site;
 use crate::dtype::DType;
 use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
-use crate::{Error, Kind, Result};
+use crate::Result;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -157,7 +159,17 @@ pub(super) struct Saved {
 pub(super) struct State {
     pub saved: SmallVec<[Saved; 2]>,
     pub hooks: Option<Box<NodeHooks>>,
-    pub freed: bool,
+    /// Where the operation ran.
+    pub site: Site,
+    /// Where a backward pass ran that freed what was saved.
+    pub freed: Option<Site>,
+}
+
+impl State {
+    /// The state of a new node.
+    pub fn new(saved: SmallVec<[Saved; 2]>, site: Site) -> State {
+        State { saved, hooks: None, site, freed: None }
+    }
 }
 
 /// Observers of the gradients that arrive at a node's outputs.
@@ -218,6 +230,11 @@ impl Node {
     /// same thread.
     pub fn sequence(&self) -> u64 {
         self.seq
+    }
+
+    /// Where in the user's program the operation ran.
+    pub fn site(&self) -> Site {
+        self.state.lock().site
     }
 
     /// Adds an observer of the gradient of one output; the number removes it.
@@ -291,27 +308,26 @@ impl NodeRef {
         }
     }
 
-    /// Prepares a run of the rule: takes (`keep == false`) or copies the saved tensors and checks
-    /// that nobody wrote to them.
-    pub(super) fn unpack(&self, keep: bool, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+    /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
+    /// the graph, and checks that nobody wrote to them.
+    pub(super) fn unpack(&self, frees: Option<Site>, needs: SmallVec<[bool; 4]>) -> Result<Context> {
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
-        if state.freed {
-            return Err(freed_error());
+        if let Some(first) = state.freed {
+            drop(state);
+            return Err(explain::freed(self, first));
         }
         let mut saved = SmallVec::new();
         for s in &state.saved {
             if s.tensor.storage().version() != s.version {
-                return Err(self.version_error(s));
+                let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
+                drop(state);
+                return Err(explain::stale(self, &tensor, version, origin));
             }
             saved.push((s.role, if recording { self.with_history(s) } else { s.tensor.clone() }));
         }
-        let retired = if keep {
-            None
-        } else {
-            state.freed = true;
-            Some(std::mem::take(&mut state.saved))
-        };
+        let retired = frees.map(|_| std::mem::take(&mut state.saved));
+        state.freed = frees;
         drop(state);
         drop(retired);
         Ok(Context { saved, needs })
@@ -343,47 +359,4 @@ impl NodeRef {
             }
         }
     }
-
-    #[cold]
-    fn version_error(&self, s: &Saved) -> Error {
-        let which = match s.origin {
-            Origin::Output(k) => {
-                let name = self.name();
-                format!("output {k} of {}", name.strip_suffix("0").unwrap_or(name))
-            }
-            _ => match s.tensor.edge_if_any() {
-                Some(e) if e.node.op.leaf().is_none() => {
-                    let name = e.node.name();
-                    format!("output {} of {}", e.output, name.strip_suffix("0").unwrap_or(name))
-                }
-                _ => format!("an input of {}", self.name()),
-            },
-        };
-        Error::plain(
-            Kind::Version,
-            format!(
-                "one of the variables needed for gradient computation has been modified by an \
-                 inplace operation: [{}Tensor {:?}], which is {which}, is at version {}; expected \
-                 version {} instead. Hint: the backward pass of {} needs the value from before; \
-                 write to a clone() of it, or use the out-of-place operation.",
-                s.tensor.dtype().scalar_type_name(),
-                s.tensor.shape(),
-                s.tensor.storage().version(),
-                s.version,
-                self.name(),
-            ),
-        )
-    }
-}
-
-#[cold]
-pub(super) fn freed_error() -> Error {
-    Error::plain(
-        Kind::Grad,
-        "Trying to backward through the graph a second time (or directly access saved tensors \
-         after they have already been freed). Saved intermediate values of the graph are freed \
-         when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to \
-         backward through the graph a second time or if you need to access saved tensors after \
-         calling backward.",
-    )
 }

@@ -3,6 +3,7 @@
 use super::arena::NodeRef;
 use super::mode::{self, FORWARD, RECORD, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
@@ -99,7 +100,7 @@ pub(super) fn attach(
         op,
         edges,
         outputs: metas,
-        state: Lock::new(State { saved, hooks: None, freed: false }),
+        state: Lock::new(State::new(saved, Site::here())),
     })?;
     if let [output] = outputs {
         if output.dtype().is_floating() {

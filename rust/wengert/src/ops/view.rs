@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -55,8 +55,7 @@ impl Op for Reshape {
     }
 
     fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
-        let Some(v) = &v[0] else { return Ok(None) };
-        Ok(Some(smallvec![Some(reshape_to(v, y[0].shape())?)]))
+        linear(v, |v| reshape_to(v, y[0].shape()))
     }
 }
 
@@ -168,6 +167,12 @@ impl Op for Permute {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(permute(g, &self.inverse)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let place = |d: usize| self.inverse.iter().position(|&i| i as usize == d).unwrap_or(d);
+        let order: Indices = (0..self.inverse.len()).map(|d| place(d) as i64).collect();
+        linear(v, |v| permute(v, &order))
     }
 }
 
@@ -320,6 +325,10 @@ impl Op for Expand {
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         Ok(smallvec![grads[0].clone()])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| expand_to(v, y[0].shape()))
     }
 }
 

@@ -8,7 +8,7 @@ mod autograd;
 mod elements;
 mod tangent;
 
-pub use autograd::HookHandle;
+pub use autograd::{HookHandle, Severed};
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
@@ -24,7 +24,7 @@ use crate::{Error, Kind, Result, bail, dispatch};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
@@ -36,16 +36,22 @@ pub struct Tensor(Counted<Body>);
 #[derive(Clone)]
 pub struct WeakTensor(WeakCounted<Body>);
 
+/// A Python number on its way through an operation: it has a category, no width.
+const WRAPPED_NUMBER: u8 = 1;
+/// A view, which has a base.
+const VIEW: u8 = 2;
+
 struct Body {
     storage: Storage,
     layout: Layout,
     dtype: DType,
-    /// A Python number on its way through an operation: it has a category, no width.
-    wrapped_number: bool,
-    is_view: bool,
+    /// What the tensor is from the start: [`WRAPPED_NUMBER`], [`VIEW`].
+    kind: u8,
     requires_grad: AtomicBool,
     /// What forward mode has to know, as bits, see [`tangent`].
     forward: AtomicU8,
+    /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
+    severed: AtomicU32,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -101,16 +107,17 @@ impl Tensor {
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let is_view = base.is_some();
+        let kind = if wrapped_number { WRAPPED_NUMBER } else { 0 }
+            | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
             layout,
             dtype,
-            wrapped_number,
-            is_view,
+            kind,
             requires_grad: AtomicBool::new(false),
             forward: AtomicU8::new(0),
+            severed: AtomicU32::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
@@ -238,7 +245,7 @@ impl Tensor {
     /// Whether this stands for a Python number, see [`Tensor::wrapped`].
     #[inline]
     pub fn is_wrapped_number(&self) -> bool {
-        self.0.wrapped_number
+        self.0.kind & WRAPPED_NUMBER != 0
     }
 
     /// Whether the memory was allocated in inference mode.

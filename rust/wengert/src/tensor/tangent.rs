@@ -15,7 +15,7 @@ impl Tensor {
     #[inline]
     pub fn is_dual(&self) -> bool {
         self.has_tangents()
-            || self.0.is_view && self.forward_base().is_some_and(|b| b.has_tangents())
+            || self.has_base() && self.forward_base().is_some_and(|b| b.has_tangents())
     }
 
     /// Whether an operation must keep what the derivative with respect to this tensor needs.
@@ -26,7 +26,7 @@ impl Tensor {
 
     /// The tensor whose tangents this view's are views of.
     pub(crate) fn forward_base(&self) -> Option<Tensor> {
-        match self.0.is_view && self.0.forward.load(Ordering::Relaxed) & OPAQUE == 0 {
+        match self.has_base() && self.0.forward.load(Ordering::Relaxed) & OPAQUE == 0 {
             true => self.base(),
             false => None,
         }
