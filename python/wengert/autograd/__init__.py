@@ -8,18 +8,16 @@
 from wengert._core import backward, grad
 
 from . import forward_ad as forward_ad
-<<<<<<< HEAD
 from . import functional as functional
 from . import graph as graph
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
-=======
-from . import graph as graph
-from .grad_mode import enable_grad, no_grad, set_grad_enabled
->>>>>>> forward
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+from .multithreading import set_multithreading_enabled
+from .variable import Variable
 
 __all__ = [
     "GradcheckError",
+    "Variable",
     "backward",
     "enable_grad",
     "grad",
@@ -28,4 +26,5 @@ __all__ = [
     "inference_mode",
     "no_grad",
     "set_grad_enabled",
+    "set_multithreading_enabled",
 ]

@@ -20,8 +20,8 @@
 use crate::graph::Site;
 use crate::{Result, alloc};
 use std::any::Any;
-use std::ptr::NonNull;
 use std::num::NonZeroU32;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const HEADER: usize = 32;

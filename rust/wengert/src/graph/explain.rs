@@ -8,7 +8,7 @@
 //! Looking up a line runs code of the embedding language: nothing here may be called with a lock
 //! of the graph held.
 
-use super::node::{Node, Origin};
+use super::node::{Edge, Node, Origin};
 use super::site::Site;
 use crate::layout::ShapeText;
 use crate::tensor::{Severed, Tensor};
@@ -69,8 +69,9 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
             .filter(|e| e.node.op().leaf().is_none())
             .map(|e| (e.output, e.node.name())),
     };
-    let maker = maker
-        .map_or(String::new(), |(k, name)| format!(", which is output {k} of {},", operation(name)));
+    let maker = maker.map_or(String::new(), |(k, name)| {
+        format!(", which is output {k} of {},", operation(name))
+    });
     let now = saved.storage().version();
     let writes = match now.wrapping_sub(version) {
         1 => "It was overwritten".to_owned(),
@@ -106,8 +107,7 @@ pub(super) fn freed(node: &Node, first: Site) -> Error {
 }
 
 /// PyTorch's sentence about a graph that was freed.
-pub(super) const FREED: &str =
-    "Trying to backward through the graph a second time (or directly access saved tensors after \
+pub(super) const FREED: &str = "Trying to backward through the graph a second time (or directly access saved tensors after \
      they have already been freed). Saved intermediate values of the graph are freed when you \
      call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward \
      through the graph a second time or if you need to access saved tensors after calling \
@@ -117,7 +117,10 @@ pub(super) const FREED: &str =
 #[cold]
 pub(super) fn leaf_written(target: &Tensor, op: &'static str) -> Error {
     Story::new("a leaf Variable that requires grad is being used in an in-place operation.")
-        .at(&format!("{} on the leaf of shape {}", named(op), ShapeText(target.shape())), Site::here())
+        .at(
+            &format!("{} on the leaf of shape {}", named(op), ShapeText(target.shape())),
+            Site::here(),
+        )
         .fix("wrap it in `with no_grad():` to update a parameter, or write to a clone().")
         .error(Kind::Grad)
 }
@@ -170,6 +173,17 @@ pub(super) fn not_scalar(root: &Tensor) -> Error {
         .error(Kind::Grad)
 }
 
+/// The same for the output of a node.
+#[cold]
+pub(super) fn edge_not_scalar(edge: &Edge, shape: &[usize]) -> Error {
+    let name = operation(edge.node.name());
+    Story::new("grad can be implicitly created only for scalar outputs")
+        .line(&format!("This edge leads to {name}, whose result has shape {}.", ShapeText(shape)))
+        .at(&format!("{name} ran"), edge.node.site())
+        .fix("pass the gradient of what the edge stands for.")
+        .error(Kind::Grad)
+}
+
 /// Root `index` of a pass has no history.
 #[cold]
 pub(super) fn no_history(root: &Tensor, index: usize) -> Error {
@@ -185,10 +199,11 @@ pub(super) fn no_history(root: &Tensor, index: usize) -> Error {
             .error(Kind::Grad);
     }
     let story = match root.severed() {
-        Some((Severed::Detached, site)) => story.at("It was cut off from its graph by detach()", site),
-        Some((Severed::Unrecorded, site)) => {
-            story.at("It was computed from tensors that require grad while recording was off,", site)
+        Some((Severed::Detached, site)) => {
+            story.at("It was cut off from its graph by detach()", site)
         }
+        Some((Severed::Unrecorded, site)) => story
+            .at("It was computed from tensors that require grad while recording was off,", site),
         None => story.line("It is plain data, or computed from tensors that do not require grad."),
     };
     story

@@ -1,8 +1,8 @@
 //! Operations that are other operations in a certain order: no kernel and no rule of their own.
 
 use super::fused::softmax::{implicit_dim, softmax};
-use super::tags::*;
 use super::select::nonzero_columns;
+use super::tags::*;
 use super::{Call, Dest, Output, Row, binary, norm, unary};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};

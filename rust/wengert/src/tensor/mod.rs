@@ -6,16 +6,20 @@
 
 mod autograd;
 mod elements;
+mod observe;
 mod tangent;
 
-pub use autograd::{HookHandle, Severed};
+pub use autograd::Severed;
+pub use observe::HookHandle;
+pub(crate) use observe::LeafHooks;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
 use crate::graph::forward::Tangent;
-use crate::graph::{Edge, Hook, NodeRef};
+use crate::graph::hooks::{Hook, Hooks, Host, LeafHook, Snapshot, TensorHook};
+use crate::graph::{Edge, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -73,8 +77,9 @@ struct Autograd {
 struct Rare {
     grad: Option<Tensor>,
     accumulator: Option<WeakNodeRef>,
-    hooks: Vec<(u64, Hook)>,
-    next_hook: u64,
+    /// Of a leaf; those of a computed tensor are in its node.
+    hooks: Hooks<TensorHook>,
+    accumulated: Hooks<LeafHook>,
     retains_grad: bool,
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
@@ -107,8 +112,8 @@ impl Tensor {
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let kind = if wrapped_number { WRAPPED_NUMBER } else { 0 }
-            | if base.is_some() { VIEW } else { 0 };
+        let kind =
+            if wrapped_number { WRAPPED_NUMBER } else { 0 } | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
