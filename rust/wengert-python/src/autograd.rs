@@ -75,7 +75,7 @@ pub fn set_grad(slf: &Bound<'_, PyTensor>, value: Option<&Bound<'_, PyAny>>) -> 
 /// `Tensor.detach_()`.
 pub fn detach_(slf: &Bound<'_, PyTensor>) -> PyResult<()> {
     let t = slf.get().tensor();
-    if t.base().is_some() && t.requires_grad() {
+    if t.view_kind().is_some() {
         return Err(PyRuntimeError::new_err("Can't detach views in-place. Use detach() instead."));
     }
     t.detach_();

@@ -7,7 +7,8 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
-//! | [`autograd`] | backward passes |
+//! | [`resize`] | other sizes or other memory in place |
+//! | [`autograd`], [`anomaly`] | backward passes; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
@@ -18,6 +19,7 @@
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod anomaly;
 mod args;
 mod autograd;
 mod bind;
@@ -35,6 +37,7 @@ mod node;
 mod numpy;
 mod object;
 mod random;
+mod resize;
 mod settings;
 mod site;
 mod task;
@@ -58,6 +61,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     task::install(m)?;
     grad_mode::install(m)?;
     inference::install(m)?;
+    anomaly::install(m)?;
     exchange::install(m)?;
     forward::install(m)?;
     bind::install(m)?;

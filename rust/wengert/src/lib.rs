@@ -21,6 +21,7 @@ pub mod alloc;
 mod counted;
 pub mod dtype;
 pub mod error;
+pub mod exports;
 pub mod format;
 pub mod graph;
 pub mod kernels;

@@ -78,7 +78,7 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
         n => format!("It was overwritten {n} times, last"),
     };
     let name = operation(node.name());
-    Story::new(format!(
+    let story = Story::new(format!(
         "one of the variables needed for gradient computation has been modified by an inplace \
          operation: [torch.{}Tensor {:?}]{maker} is at version {now}; expected version {version} \
          instead.",
@@ -86,8 +86,12 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
         saved.shape(),
     ))
     .at(&format!("{name} needs the old value for its gradient. It ran"), node.site())
-    .at(&writes, saved.storage().written())
-    .fix(&format!(
+    .at(&writes, saved.storage().written());
+    let story = match crate::exports::was_written_elsewhere(saved.storage()) {
+        true => story.line("A NumPy array over its memory was written to."),
+        false => story,
+    };
+    story.fix(&format!(
         "write to a new tensor (y = y + 1 instead of y += 1), or give {name} a clone() of this one."
     ))
     .error(Kind::Version)

@@ -22,7 +22,7 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
-//! * [`inference`]: inference mode.
+//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
 //! * [`census`]: which live graphs hold how much memory.
@@ -32,11 +32,13 @@
 //!   how they get into tensors.
 
 pub(crate) mod accumulate;
+pub mod anomaly;
 pub mod arena;
 pub mod backward;
 pub mod census;
 mod commit;
 mod explain;
+pub(crate) mod fork;
 pub mod forward;
 pub mod hooks;
 pub mod inference;

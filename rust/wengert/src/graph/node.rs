@@ -400,6 +400,17 @@ impl Node {
         }
     }
 
+    /// Ends what [`Node::retain_grad`] began.
+    pub(crate) fn forget_grad(&self, tensor: &Tensor) {
+        let mut removed = None;
+        if let Some(hooks) = &mut self.state.lock().hooks
+            && let Some(at) = hooks.retain.iter().position(|(_, t)| t.stands_for(tensor))
+        {
+            removed = Some(hooks.retain.remove(at));
+        }
+        drop(removed);
+    }
+
     /// Keeps the gradient of an output in the tensor's `.grad`.
     pub(crate) fn retain_grad(&self, output: u32, tensor: WeakTensor) {
         self.state.lock().hooks.get_or_insert_default().retain.push((output, tensor));

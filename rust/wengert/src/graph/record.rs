@@ -1,5 +1,6 @@
 //! From an operation's inputs and outputs to a node.
 
+use super::anomaly;
 use super::arena::NodeRef;
 use super::mode::{self, FORWARD, RECORD, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
@@ -76,7 +77,7 @@ pub(super) fn attach(
         if tensor.is_inference() {
             return Err(super::inplace::saved_inference_error());
         }
-        let version = tensor.storage().version();
+        let version = tensor.storage().version_for_saving();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
                 tensor: tensor.alias_with_edge(None),
@@ -102,6 +103,9 @@ pub(super) fn attach(
         outputs: metas,
         state: Lock::new(State::new(saved, Site::here())),
     })?;
+    if anomaly::is_enabled() {
+        anomaly::made(&node);
+    }
     if let [output] = outputs {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node, output: 0 });

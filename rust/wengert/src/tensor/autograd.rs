@@ -38,61 +38,14 @@ impl Tensor {
         self.0.requires_grad.load(Ordering::Relaxed) || (self.has_base() && self.joined_graph())
     }
 
-    /// Whether this view's base became part of a graph by a write since the view was made.
-    fn joined_graph(&self) -> bool {
-        let autograd = self.0.autograd.lock();
-        let Some(base) = &autograd.base else { return false };
-        let base_autograd = base.0.autograd.lock();
-        base_autograd.rebased != autograd.rebased && base_autograd.edge.is_some()
-    }
-
-    /// Gives a base a new history; its views notice when they are next asked for theirs.
-    pub(crate) fn rebase(&self, edge: Edge) {
-        self.0.autograd.lock().rebased += 1;
-        self.set_edge(edge);
-    }
-
-    /// Makes this view a recorded part of what its base is now.
-    pub(crate) fn follow_base(&self) -> Result<()> {
-        let Some(base) = self.base() else { return Ok(()) };
-        if !base.is_contiguous() {
-            bail!(
-                Unsupported,
-                "view",
-                "the base of this view, written to since, has gaps (shape {:?}, strides {:?})",
-                base.shape(),
-                base.layout().strides()
-            );
-        }
-        let part = crate::graph::inplace::Part::of(self, &base);
-        let fresh = part.cut(&base.alias_with_edge(base.edge()?))?;
-        let rebased = base.0.autograd.lock().rebased;
-        self.0.autograd.lock().rebased = rebased;
-        if let Some(edge) = fresh.grad_fn() {
-            self.set_edge(edge);
-        }
-        Ok(())
-    }
-
-    /// Brings the history of a view up to date if its base was written to through another view.
-    fn refresh(&self) -> Result<()> {
-        if !self.has_base() {
-            return Ok(());
-        }
-        let stale = {
-            let autograd = self.0.autograd.lock();
-            autograd.base.as_ref().is_some_and(|b| b.0.autograd.lock().rebased != autograd.rebased)
-        };
-        if stale {
-            let _mode = crate::graph::GradMode::new(true);
-            self.follow_base()?;
-        }
-        Ok(())
-    }
-
     /// Whether no recorded operation made this tensor.
     pub fn is_leaf(&self) -> bool {
-        !self.requires_grad() || self.0.autograd.lock().edge.is_none()
+        if !self.requires_grad() {
+            return true;
+        }
+        // As in `grad_fn`.
+        let _ = self.refresh();
+        self.0.autograd.lock().edge.is_none()
     }
 
     /// Makes a leaf require grad or not.
@@ -136,6 +89,12 @@ impl Tensor {
         // A failure to refresh leaves the history as it was; the next recorded use reports it.
         let _ = self.refresh();
         self.0.autograd.lock().edge.clone()
+    }
+
+    /// [`Tensor::grad_fn`], or why there is none for a view whose base was written to.
+    pub fn history(&self) -> Result<Option<Edge>> {
+        self.refresh()?;
+        Ok(self.0.autograd.lock().edge.clone())
     }
 
     /// Where a gradient for this tensor goes: to the node that made it, or to the accumulator of
@@ -205,8 +164,12 @@ impl Tensor {
         let heir = rare.heir.get_or_insert_with(|| Arc::new(Mutex::new(new.downgrade()))).clone();
         *heir.lock() = new.downgrade();
         old.rare.get_or_insert_default().heir = Some(heir);
-        *new.0.autograd.lock() =
-            Autograd { edge: old.edge.take(), base: None, rebased: old.rebased, rare: Some(rare) };
+        *new.0.autograd.lock() = Autograd {
+            edge: old.edge.take(),
+            rebased: old.rebased,
+            rare: Some(rare),
+            ..Autograd::default()
+        };
         new.0.requires_grad.store(true, Ordering::Relaxed);
         Ok(new)
     }
@@ -235,15 +198,6 @@ impl Tensor {
     #[inline]
     pub(crate) fn has_base(&self) -> bool {
         self.0.kind & VIEW != 0
-    }
-
-    /// The tensor whose memory this one views.
-    #[inline]
-    pub fn base(&self) -> Option<Tensor> {
-        if !self.has_base() {
-            return None;
-        }
-        self.0.autograd.lock().base.clone()
     }
 
     /// The accumulated gradient.

@@ -7,11 +7,14 @@
 mod autograd;
 mod elements;
 mod observe;
+mod resize;
 mod tangent;
+mod views;
 
 pub use autograd::Severed;
 pub use observe::HookHandle;
 pub(crate) use observe::LeafHooks;
+pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
@@ -69,6 +72,8 @@ struct Autograd {
     /// How often the history of this tensor (a base) was replaced by a write through a view, or
     /// of the base when this tensor (a view) last looked.
     rebased: u32,
+    /// How this tensor, if it is a view, was made.
+    view: ViewKind,
     rare: Option<Box<Rare>>,
 }
 
@@ -97,7 +102,7 @@ impl Tensor {
     /// A tensor over given memory. `layout` must lie inside `storage`.
     #[inline]
     pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
-        Tensor::build(storage, layout, dtype, false, None)
+        Tensor::build(storage, layout, dtype, false, None, ViewKind::Recorded)
     }
 
     #[inline]
@@ -107,6 +112,7 @@ impl Tensor {
         dtype: DType,
         wrapped_number: bool,
         base: Option<Tensor>,
+        view: ViewKind,
     ) -> Tensor {
         debug_assert!({
             let (low, high) = layout.span();
@@ -123,7 +129,7 @@ impl Tensor {
             requires_grad: AtomicBool::new(false),
             forward: AtomicU8::new(0),
             severed: AtomicU32::new(0),
-            autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
+            autograd: Lock::new(Autograd { edge: None, base, rebased, view, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -175,25 +181,13 @@ impl Tensor {
         };
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
-        let t = Tensor::build(storage, layout, dtype, true, None);
+        let t = Tensor::build(storage, layout, dtype, true, None, ViewKind::Recorded);
         match value {
             Scalar::Bool(b) => t.write_all(&[b]),
             Scalar::Int(i) => t.write_all(&[i]),
             Scalar::Float(x) => t.write_all(&[x]),
         }
         Ok(t)
-    }
-
-    /// A view of the same storage, remembered as such.
-    #[inline]
-    pub fn view_as_layout(&self, layout: Layout) -> Tensor {
-        let base = self.base().unwrap_or_else(|| self.clone());
-        let view = Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base));
-        if crate::graph::is_inference_mode() && !self.is_inference() {
-            // Not recorded, but the view still stands for a tensor that requires grad.
-            view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
-        }
-        view
     }
 
     /// The same data without history, which does not require grad.
@@ -293,6 +287,16 @@ impl Tensor {
         self.0.owners() == 1 && self.storage().is_unique()
     }
 
+    /// How many handles to this tensor there are.
+    pub fn owners(&self) -> usize {
+        self.0.owners()
+    }
+
+    /// Whether no other tensor shows this memory.
+    pub fn is_only_view(&self) -> bool {
+        self.storage().is_unique()
+    }
+
     /// A handle that does not keep the tensor alive.
     pub fn downgrade(&self) -> WeakTensor {
         WeakTensor(self.0.downgrade())
@@ -305,6 +309,11 @@ impl Tensor {
 }
 
 impl WeakTensor {
+    /// Whether this is a handle to that tensor.
+    pub(crate) fn stands_for(&self, tensor: &Tensor) -> bool {
+        self.0.address() == tensor.0.address()
+    }
+
     /// The tensor, if it still lives.
     pub fn upgrade(&self) -> Option<Tensor> {
         self.0.upgrade().map(Tensor)
