@@ -1,15 +1,14 @@
-"""The recorded graph: its nodes and edges, hooks that wait for several gradients, and how many
-nodes there are.
-"""
+"""The recorded graph: nodes and edges, hooks for several gradients, how saved tensors are stored."""
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from wengert import _core
 from wengert._core import (
-    Node,
     Tensor,
     _current_graph_task_notes,
     _gradient_edge,
@@ -19,15 +18,48 @@ from wengert._core import (
 )
 from wengert.utils.hooks import MultiHandle, RemovableHandle
 
+from .function import BackwardCFunction
+from .saved_tensors import (
+    allow_mutation_on_saved_tensors,
+    disable_saved_tensors_hooks,
+    save_on_cpu,
+    saved_tensors_hooks,
+)
+
+if TYPE_CHECKING:
+    from wengert._core import Node
+else:
+
+    class Node(abc.ABC):  # noqa: B024
+        """A recorded operation: of the engine, or a call of a `Function`, which is its context.
+
+        Examples
+        --------
+        >>> import wengert
+        >>> x = wengert.tensor([1.0, 2.0], requires_grad=True)
+        >>> y = x.clone()
+        >>> isinstance(y.grad_fn, wengert.autograd.graph.Node)
+        True
+        >>> y.grad_fn.name()
+        'CloneBackward0'
+        """
+
+    Node.register(_core.Node)
+    Node.register(BackwardCFunction)
+
 T = TypeVar("T")
 
 __all__ = [
     "GradientEdge",
     "Node",
+    "allow_mutation_on_saved_tensors",
+    "disable_saved_tensors_hooks",
     "get_gradient_edge",
     "increment_version",
     "live_nodes",
     "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
 ]
 
 

@@ -10,6 +10,7 @@
 //! | [`resize`] | other sizes or other memory in place |
 //! | [`autograd`], [`anomaly`] | backward passes; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
+//! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
@@ -28,6 +29,7 @@ mod data;
 mod error;
 mod exchange;
 mod forward;
+mod function;
 mod grad_mode;
 mod held;
 mod hooks;
@@ -38,6 +40,7 @@ mod numpy;
 mod object;
 mod random;
 mod resize;
+mod saved;
 mod settings;
 mod site;
 mod task;
@@ -60,6 +63,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
     grad_mode::install(m)?;
+    function::install(m)?;
+    saved::install(m)?;
     inference::install(m)?;
     anomaly::install(m)?;
     exchange::install(m)?;
@@ -95,7 +100,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
+    let elsewhere =
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

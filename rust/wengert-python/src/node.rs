@@ -11,8 +11,10 @@
 #![allow(unsafe_code)]
 
 use crate::error::{OrRaise, guarded};
+use crate::function::{PyFunctionCtx, context_of};
 use crate::held::Held;
 use crate::hooks;
+use crate::saved::PySavedTensor;
 use crate::tensor::{PyTensor, scalar_object, wrap};
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -58,6 +60,9 @@ thread_local! {
 
 /// The object of a node: the one it has, or a new one.
 pub fn object<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(context) = context_of(py, node) {
+        return Ok(context.into_any());
+    }
     let known = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(node.object());
     if !known.is_null() {
         // SAFETY: an object clears the address when it is destroyed, under the interpreter lock that
@@ -104,7 +109,29 @@ pub fn notes<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyDict
 
 /// The node of an object.
 pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
-    object.cast::<PyNode>().ok().map(|node| node.get().0.clone())
+    match object.cast::<PyNode>() {
+        Ok(node) => Some(node.get().0.clone()),
+        Err(_) => object.cast::<PyFunctionCtx>().ok()?.get().node(),
+    }
+}
+
+/// Where gradients go from a node.
+pub fn next_functions<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
+    let mut pairs = Vec::with_capacity(node.edges().len());
+    for edge in node.edges() {
+        pairs.push(match edge {
+            Some(e) => (Some(object(py, &e.node)?), e.output),
+            None => (None, 0),
+        });
+    }
+    PyTuple::new(py, pairs)
+}
+
+/// Shape and type of each output of a node.
+pub fn input_metadata<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
+    let metas = node.outputs().iter();
+    let metas = metas.map(|m| PyOutputMeta { shape: m.shape().to_vec(), dtype: m.dtype() });
+    PyTuple::new(py, metas.map(|m| Bound::new(py, m)).collect::<PyResult<Vec<_>>>()?)
 }
 
 #[pymethods]
@@ -131,14 +158,7 @@ impl PyNode {
     /// Where gradients go from here: pairs of a node (or None) and the number of its output.
     #[getter]
     fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let mut pairs = Vec::with_capacity(self.0.edges().len());
-        for edge in self.0.edges() {
-            pairs.push(match edge {
-                Some(e) => (Some(object(py, &e.node)?), e.output),
-                None => (None, 0),
-            });
-        }
-        PyTuple::new(py, pairs)
+        next_functions(py, &self.0)
     }
 
     /// A dict for whatever one wants to keep with the node; it lives as long as the node.
@@ -165,9 +185,7 @@ impl PyNode {
     /// Shape and type of each output.
     #[getter]
     fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let metas = self.0.outputs().iter();
-        let metas = metas.map(|m| PyOutputMeta { shape: m.shape().to_vec(), dtype: m.dtype() });
-        PyTuple::new(py, metas.map(|m| Bound::new(py, m)).collect::<PyResult<Vec<_>>>()?)
+        input_metadata(py, &self.0)
     }
 
     fn _sequence_nr(&self) -> u64 {
@@ -263,6 +281,16 @@ impl PyNode {
                 return value_of(slf.py(), node, attribute);
             }
         }
+        if let Some(saved) = text.strip_prefix("_raw_saved_") {
+            let node = &slf.get().0;
+            let found = node.op().attributes().into_iter().find(|(n, _)| *n == saved);
+            if let Some((_, Attribute::Saved(role))) = found {
+                // A tensor that the rule did not need has no place; the one after the last will do.
+                let place =
+                    node.saved_place(role).or_raise()?.unwrap_or_else(|| node.saved_count());
+                return Ok(Bound::new(slf.py(), PySavedTensor::new(node, place))?.into_any());
+            }
+        }
         Err(no_attribute(slf, &text))
     }
 
@@ -276,8 +304,11 @@ impl PyNode {
                 names.append(name)?;
             }
         }
-        for (name, _) in slf.get().0.op().attributes() {
+        for (name, attribute) in slf.get().0.op().attributes() {
             names.append(format!("_saved_{name}"))?;
+            if matches!(attribute, Attribute::Saved(_)) {
+                names.append(format!("_raw_saved_{name}"))?;
+            }
         }
         Ok(names)
     }

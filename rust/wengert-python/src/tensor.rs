@@ -154,8 +154,10 @@ impl Source for Printed {
 
 /// A tensor as text, inside it that of its tangent, if it has one.
 fn text_of(t: Tensor) -> PyResult<String> {
-    let grad_fn = match t.history() {
-        Ok(edge) => edge.map(|e| e.node.name()),
+    // The name is the node's own, which must outlive this.
+    let made_by = t.history();
+    let grad_fn = match &made_by {
+        Ok(edge) => edge.as_ref().map(|e| e.node.name()),
         Err(_) => Some("Invalid"),
     };
     let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;

@@ -365,10 +365,10 @@ impl Pass {
             return 0;
         }
         let state = node.state.lock();
-        if state.hooks.as_ref().is_some_and(|h| h.is_observed()) {
+        if state.hooks.as_ref().is_some_and(|h| !h.is_passive()) {
             return 0;
         }
-        let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
+        let saved: usize = state.saved.iter().flat_map(|s| &s.tensor).map(Tensor::numel).sum();
         node.op.work(gradients + saved)
     }
 
@@ -425,8 +425,13 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
+        node.unpack(self.frees(), needs)
+    }
+
+    /// The place of this pass, if it frees the graph.
+    fn frees(&self) -> Option<Site> {
         let keeps = self.options.retain_graph || self.options.create_graph;
-        node.unpack((!keeps).then_some(self.site), needs)
+        (!keeps).then_some(self.site)
     }
 
     /// Adds a contribution to a gradient slot.
@@ -469,10 +474,15 @@ impl Pass {
     }
 
     fn rule(&self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
-        if buffers.iter().all(Option::is_none) {
+        let fetches = node.op.fetches_saved();
+        if !fetches && buffers.iter().all(Option::is_none) {
             return Ok(smallvec![None; node.edges().len()]);
         }
-        apply(node, &self.unpack(node)?, buffers)
+        let gradients = apply(node, &self.unpack(node)?, buffers)?;
+        if fetches && let Some(site) = self.frees() {
+            node.free_saved(site);
+        }
+        Ok(gradients)
     }
 
     /// The rule of a node between its pre-hooks and post-hooks.

@@ -24,6 +24,9 @@
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
+//!   writes.
+//! * [`custom`]: operations whose derivative a user wrote.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
 //! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
@@ -37,6 +40,7 @@ pub mod arena;
 pub mod backward;
 pub mod census;
 mod commit;
+pub mod custom;
 mod explain;
 pub(crate) mod fork;
 pub mod forward;
@@ -47,9 +51,11 @@ pub mod mode;
 pub mod node;
 mod point;
 pub mod record;
+pub mod saved;
 pub mod site;
 pub mod task;
 mod transpose;
+pub mod watch;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, backward_at, grad, grad_at};

@@ -14,6 +14,12 @@ pub(super) const RECORD: u32 = 1;
 /// A level of forward mode is open: operations on dual tensors give dual tensors.
 pub(super) const FORWARD: u32 = 2;
 
+/// Tensors that are saved go through hooks, see [`saved`](super::saved).
+pub(super) const SAVED_TENSOR_HOOKS: u32 = 4;
+
+/// Somebody wants to know of writes, see [`watch`](super::watch).
+pub(super) const WATCHED_WRITES: u32 = 8;
+
 /// What a thread knows. The number of the newest node stands beside the mode because whoever
 /// records needs both, and finding a thread's variables costs a call in a shared library.
 pub(super) struct PerThread {
@@ -108,7 +114,8 @@ impl ValuesOnly {
     #[must_use = "the mode is restored when the guard is dropped"]
     #[allow(clippy::new_without_default)]
     pub fn new() -> ValuesOnly {
-        ValuesOnly(THREAD.with(|t| t.mode.replace(0)))
+        let rest = SAVED_TENSOR_HOOKS | WATCHED_WRITES;
+        ValuesOnly(THREAD.with(|t| t.mode.replace(t.mode.get() & rest)))
     }
 }
 

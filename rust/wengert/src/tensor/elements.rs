@@ -198,6 +198,6 @@ impl Tensor {
                 self.layout().strides()
             );
         }
-        Ok(())
+        crate::graph::watch::about_to_write(self)
     }
 }

@@ -68,11 +68,11 @@ impl Tensor {
 
     /// Shows all objects of the embedding language that this tensor's own hooks keep alive; those
     /// of its node are the node's. `visit` runs under the tensor's lock and must not call back.
-    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+    pub fn hosts(&self, mut visit: impl FnMut(&(dyn std::any::Any + Send + Sync))) {
         let autograd = self.0.autograd.lock();
         let Some(rare) = &autograd.rare else { return };
-        rare.hooks.hosts().for_each(|(_, host)| visit(host));
-        rare.accumulated.hosts().for_each(|(_, host)| visit(host));
+        rare.hooks.hosts().for_each(|(_, host)| visit(&**host));
+        rare.accumulated.hosts().for_each(|(_, host)| visit(&**host));
     }
 
     /// Who stands for this leaf now (see [`Tensor::with_data`]), and who observes it.
