@@ -704,7 +704,12 @@ impl PyTensor {
     }
     #[getter]
     fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        slf.get().tensor().history().or_raise()?.map(|e| node::object(slf.py(), &e.node)).transpose()
+        slf.get()
+            .tensor()
+            .history()
+            .or_raise()?
+            .map(|e| node::object(slf.py(), &e.node))
+            .transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {
