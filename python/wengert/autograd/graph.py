@@ -1,4 +1,4 @@
-"""The recorded graph: nodes and edges, hooks for several gradients, how saved tensors are stored."""
+"""The recorded graph: nodes, edges, hooks for several gradients, how saved tensors are stored."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ use wengert::graph::arena::WeakNodeRef;
 use wengert::graph::custom::{self, Call};
 use wengert::graph::saved::freed_error;
 use wengert::graph::site::Site;
-use wengert::graph::{Context, GradMode, Gradients, NodeRef, Op};
+use wengert::graph::{Context, Gradients, NodeRef, Op, ValuesOnly};
 use wengert::{Error, Kind, Tensor};
 
 /// An argument of a call.
@@ -579,7 +579,7 @@ pub fn _apply_function<'py>(
     ctx.get().0.lock().arguments = arguments;
 
     let returned = {
-        let _mode = GradMode::new(false);
+        let _mode = ValuesOnly::new();
         if separate {
             let returned = forward.call1(&args)?;
             setup_context.call1((ctx, &args, &returned))?;
@@ -678,6 +678,10 @@ fn outputs<'py>(
         });
         ctx.get().0.lock().outputs = kinds.collect();
     }
+    if custom::is_followed(inputs) {
+        let mut rule = |tangents: &[Option<Tensor>]| jvp(ctx, inputs, tangents).map_err(from_py);
+        caught(|| custom::push_tangents(&call, &recorded, &mut rule).or_raise())?;
+    }
     ctx.get().set(|s| &mut s.saved_for_forward, None);
     let mut outputs = recorded.outputs.into_iter();
     match several {
@@ -692,6 +696,49 @@ fn outputs<'py>(
             });
             Ok(PyTuple::new(py, objects.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
+    }
+}
+
+/// Calls the user's `jvp`.
+fn jvp(
+    ctx: &Bound<'_, PyFunctionCtx>,
+    inputs: &[Tensor],
+    tangents: &[Option<Tensor>],
+) -> PyResult<SmallVec<[Option<Tensor>; 2]>> {
+    let py = ctx.py();
+    let (arguments, bare) = {
+        let state = ctx.get().0.lock();
+        (state.arguments.clone(), state.bare_grads)
+    };
+    let mut pairs = inputs.iter().zip(tangents);
+    let mut given = SmallVec::<[Bound<'_, PyAny>; 8]>::new();
+    given.push(ctx.clone().into_any());
+    for argument in arguments {
+        let pair = if argument == Argument::Other { None } else { pairs.next() };
+        let tangent = match pair {
+            Some((_, Some(tangent))) => Some(tangent.clone()),
+            Some((input, None)) if !bare && input.dtype().is_floating() => {
+                Some(Tensor::zeros(input.shape(), input.dtype()).or_raise()?)
+            }
+            _ => None,
+        };
+        given.push(match tangent {
+            Some(tangent) => wrap(py, tangent)?.into_any(),
+            None => py.None().into_bound(py),
+        });
+    }
+    let rule = ctx.getattr(intern!(py, "_forward_cls"))?.getattr(intern!(py, "jvp"))?;
+    let result = rule.call1(PyTuple::new(py, given)?)?;
+    let one = |k: usize, object: &Bound<'_, PyAny>| match tensor_of(object) {
+        None if !object.is_none() => Err(PyRuntimeError::new_err(format!(
+            "expected Variable or None (got {}) for grad output {k}.",
+            object.get_type().name()?
+        ))),
+        tensor => Ok(tensor),
+    };
+    match result.cast::<PyTuple>() {
+        Ok(several) => several.iter().enumerate().map(|(k, object)| one(k, &object)).collect(),
+        Err(_) => Ok(SmallVec::from_iter([one(0, &result)?])),
     }
 }
 

@@ -154,9 +154,8 @@ impl Source for Printed {
 
 /// A tensor as text, inside it that of its tangent, if it has one.
 fn text_of(t: Tensor) -> PyResult<String> {
-    // The name is the node's own, which must outlive this.
-    let made_by = t.history();
-    let grad_fn = match &made_by {
+    let history = t.history();
+    let grad_fn = match &history {
         Ok(edge) => edge.as_ref().map(|e| e.node.name()),
         Err(_) => Some("Invalid"),
     };

@@ -16,14 +16,16 @@
 //! goes round the user's derivative.
 
 use super::arena::NodeRef;
+use super::forward::{self, Below, Level, fit, gain, same_strides};
 use super::inplace::inherit;
-use super::mode::{GradMode, THREAD};
+use super::mode::{self, THREAD, ValuesOnly};
 use super::node::{Edge, Op, Origin, OutputMeta};
 use super::record::node;
 use crate::dtype::DType;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Edges to the nodes that made some tensors.
 pub type Edges = SmallVec<[Option<Edge>; 2]>;
@@ -143,7 +145,15 @@ pub fn finish(
                 output
             }
         };
+        if !(is_input && is_dirty) && output.view_kind().is_some() {
+            output.set_view_kind(ViewKind::Custom);
+        }
         recorded.outputs.push(Some(output));
+    }
+    if recorded.differentiable.iter().filter(|d| **d).count() > 1 {
+        for output in recorded.outputs.iter().flatten().filter(|t| t.view_kind().is_some()) {
+            output.set_view_kind(ViewKind::Several);
+        }
     }
     if let Some(node) = &recorded.node {
         made(node);
@@ -171,7 +181,7 @@ fn origin(t: &Tensor, node: &NodeRef, inputs: &[Tensor]) -> Origin {
 
 /// A tensor of its own that shows an input which was returned as it is.
 fn view_as_self(t: &Tensor) -> Tensor {
-    let _mode = GradMode::new(false);
+    let _mode = ValuesOnly::new();
     t.view_as_layout(t.layout().clone())
 }
 
@@ -218,4 +228,181 @@ fn rewritten(t: &Tensor, edge: Edge, outputs: usize) -> Result<()> {
     }
     t.set_grad(None);
     inherit(t, &t.alias_with_edge(Some(edge)))
+}
+
+/// A user's rule for tangents: from those of the inputs to one per output.
+pub type Jvp<'a> = &'a mut dyn FnMut(&[Option<Tensor>]) -> Result<SmallVec<[Option<Tensor>; 2]>>;
+
+/// Whether forward mode follows a function with these inputs.
+pub fn is_followed(inputs: &[Tensor]) -> bool {
+    mode::is_forward() && inputs.iter().any(Tensor::is_dual)
+}
+
+/// Gives the outputs the tangents that the user's rule computes, in every level, as far as they fit:
+/// a view's must be a view of its base's tangent, and what was written to must have its tangent
+/// written to.
+pub fn push_tangents(call: &Call<'_>, recorded: &Recorded, jvp: Jvp<'_>) -> Result<()> {
+    for level in forward::active() {
+        let _below = Below::new(&level);
+        let tangents = call.inputs.iter().map(|x| x.tangent(&level)).collect::<Result<Vec<_>>>()?;
+        if tangents.iter().all(Option::is_none) {
+            continue;
+        }
+        let versions: SmallVec<[u32; 4]> =
+            tangents.iter().map(|t| t.as_ref().map_or(0, |t| t.storage().version())).collect();
+        let found = jvp(&tangents)?;
+        let expected = call.returned.len();
+        if found.len() != expected {
+            bail!(
+                Grad,
+                "",
+                "Function's jvp returned an invalid number of forward gradients (expected {expected} \
+                 but got {})",
+                found.len()
+            );
+        }
+        let pairs = call.returned.iter().zip(&recorded.outputs).zip(found);
+        for (k, ((returned, output), tangent)) in pairs.enumerate() {
+            let (Some(returned), Some(output)) = (returned, output) else {
+                refuse_constant(k, tangent.is_some())?;
+                continue;
+            };
+            if !output.dtype().is_floating()
+                || call.non_differentiable.iter().any(|t| t.same(returned))
+            {
+                refuse_constant(k, tangent.is_some())?;
+            } else if call.dirty.iter().any(|t| t.same(returned)) {
+                let at = call.inputs.iter().position(|i| i.same(returned));
+                let before = at.and_then(|j| Some((tangents[j].as_ref()?, versions[j])));
+                written_tangent(output, tangent, before, &level)?;
+            } else if let Some(tangent) = tangent {
+                new_tangent(output, tangent, call.inputs, &tangents, &level)?;
+            }
+        }
+        if let Some(node) = &recorded.node {
+            node.keep_tangents(|k| recorded.outputs.get(k)?.as_ref());
+        }
+    }
+    Ok(())
+}
+
+fn refuse_constant(k: usize, given: bool) -> Result<()> {
+    if given {
+        bail!(
+            Grad,
+            "",
+            "Function's jvp returned a gradient at position {k}, but the corresponding forward output \
+             is not a differentiable Tensor. You should return None at that position instead."
+        );
+    }
+    Ok(())
+}
+
+fn check_size(output: &Tensor, tangent: &Tensor) -> Result<()> {
+    if output.shape() != tangent.shape() {
+        bail!(
+            Shape,
+            "",
+            "Trying to set a forward gradient that has a different size than that of the original \
+             Tensor, this is not supported. Tensor is of size {:?} while the given forward gradient \
+             is of size {:?}.",
+            output.shape(),
+            tangent.shape()
+        );
+    }
+    Ok(())
+}
+
+/// The tangent of an input that the function wrote to; `before` is what it had, at which version.
+fn written_tangent(
+    output: &Tensor,
+    tangent: Option<Tensor>,
+    before: Option<(&Tensor, u32)>,
+    level: &Arc<Level>,
+) -> Result<()> {
+    let Some((old, version)) = before else {
+        return match tangent {
+            Some(new) => {
+                check_size(output, &new)?;
+                gain(output, fit(new, output, &[])?, level)
+            }
+            None => Ok(()),
+        };
+    };
+    if tangent.as_ref().is_none_or(|t| t.storage().version() == version) {
+        bail!(
+            Grad,
+            "",
+            "An inplace custom Function is not modifying the forward mode gradients inplace. If the \
+             forward is modifying an input inplace, then the jvp function must modify the \
+             corresponding gradient inplace."
+        );
+    }
+    if tangent.is_some_and(|t| !t.same(old)) {
+        bail!(
+            Grad,
+            "",
+            "An inplace custom Function is not returning the forward mode gradients as-is. If the \
+             forward is modifying an input inplace, then the jvp function must modify the gradient \
+             inplace and return it as-is."
+        );
+    }
+    Ok(())
+}
+
+/// The tangent of an output that is no input written to.
+fn new_tangent(
+    output: &Tensor,
+    tangent: Tensor,
+    inputs: &[Tensor],
+    tangents: &[Option<Tensor>],
+    level: &Arc<Level>,
+) -> Result<()> {
+    check_size(output, &tangent)?;
+    let shared = |i: &usize| inputs[*i].storage().same(output.storage());
+    let viewed: SmallVec<[usize; 2]> = match output.base() {
+        Some(_) => (0..inputs.len()).filter(shared).collect(),
+        None => SmallVec::new(),
+    };
+    let Some(first) = viewed.first() else {
+        let tangent = fit(tangent, output, tangents)?;
+        output.set_tangent(level, tangent);
+        return Ok(());
+    };
+    let with_tangent = viewed.iter().find(|i| tangents[**i].is_some()).unwrap_or(first);
+    let Some(whole) = &tangents[*with_tangent] else {
+        return gain(output, fit(tangent, output, &[])?, level);
+    };
+    if tangent.base().is_none() {
+        bail!(
+            Grad,
+            "",
+            "A custom Function's forward is returning a view (or an input as-is) but the jvp is not \
+             returning a view."
+        );
+    }
+    if !tangent.storage().same(whole.storage()) {
+        let base = if whole.base().is_some() { " of the same base as" } else { " of" };
+        bail!(
+            Grad,
+            "",
+            "A custom Function is returning a view but the jvp is not returning a view{base} the \
+             given grad input."
+        );
+    }
+    if !same_strides(&tangent, output) || tangent.layout().offset() != output.layout().offset() {
+        bail!(
+            Grad,
+            "",
+            "Expected the output of forward differentiable view operations to have the tangent have \
+             the same layout as primal: the output has strides {:?} and offset {}, the tangent {:?} \
+             and {}",
+            output.layout().strides(),
+            output.layout().offset(),
+            tangent.layout().strides(),
+            tangent.layout().offset()
+        );
+    }
+    output.set_tangent(level, tangent);
+    Ok(())
 }

@@ -492,11 +492,13 @@ impl Context {
 
 impl NodeRef {
     /// Gives what was saved of the outputs, which was saved before they had any, their tangents.
-    pub(super) fn keep_tangents(&self, outputs: &[&Tensor]) {
+    pub(super) fn keep_tangents<'a>(&self, output: impl Fn(usize) -> Option<&'a Tensor>) {
         let state = self.state.lock();
         for s in &state.saved {
-            if let (Some(tensor), Origin::Output(k)) = (&s.tensor, s.origin) {
-                tensor.share_tangents(outputs[k as usize]);
+            if let (Some(tensor), Origin::Output(k)) = (&s.tensor, s.origin)
+                && let Some(output) = output(k as usize)
+            {
+                tensor.share_tangents(output);
             }
         }
     }

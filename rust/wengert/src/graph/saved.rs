@@ -171,20 +171,21 @@ impl NodeRef {
         if tensor.is_some_and(Tensor::is_inference) {
             return Err(super::inplace::saved_inference_error());
         }
-        let version = tensor.map_or(0, |t| t.storage().version_for_saving());
         let hooks = if mode::mode() & SAVED_TENSOR_HOOKS != 0 { innermost() } else { None };
-        let (kept, packed) = match (tensor, hooks) {
-            (None, _) => (None, None),
+        let (mut kept, mut packed, mut version) = (None, None, 0);
+        match (tensor, hooks) {
+            (None, _) => {}
             // A Python number on its way through an operation is nobody's tensor.
             (Some(t), Some(hooks)) if !t.is_wrapped_number() => {
                 let edge = if origin == Origin::Value { t.edge()? } else { None };
-                (None, Some((pack(&*hooks, t)?, edge)))
+                packed = Some((pack(&*hooks, t)?, edge));
             }
-            (Some(t), _) => match origin {
-                Origin::Output(_) => (Some(t.alias_with_edge(None)), None),
-                _ => (Some(t.clone()), None),
-            },
-        };
+            (Some(t), _) => {
+                version = t.storage().version_for_saving();
+                let own = matches!(origin, Origin::Output(_));
+                kept = Some(if own { t.alias_with_edge(None) } else { t.clone() });
+            }
+        }
         let mut state = self.state.lock();
         if let Some((packed, edge)) = packed {
             let index = state.saved.len() as u32;
