@@ -6,8 +6,9 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`] | backward passes |
+//! | [`autograd`], [`anomaly`] | backward passes; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
@@ -20,12 +21,14 @@
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod anomaly;
 mod args;
 mod autograd;
 mod bind;
 mod cell;
 mod data;
 mod error;
+mod exchange;
 mod forward;
 mod garbage;
 mod function;
@@ -66,6 +69,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     function::install(m)?;
     saved::install(m)?;
     inference::install(m)?;
+    anomaly::install(m)?;
+    exchange::install(m)?;
     forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;

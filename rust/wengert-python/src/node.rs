@@ -99,6 +99,15 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     Ok(class)
 }
 
+/// The dict that belongs to a node.
+pub fn notes<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyDict>> {
+    let notes = node.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
+    match hooks::dict_of(&notes) {
+        Some(dict) => Ok(dict.bind(py).cast::<PyDict>()?.clone()),
+        None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
+    }
+}
+
 /// The node of an object.
 pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
     match object.cast::<PyNode>() {
@@ -163,12 +172,8 @@ impl PyNode {
 
     /// A dict for whatever one wants to keep with the node; it lives as long as the node.
     #[getter]
-    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let notes = self.0.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
-        match hooks::dict_of(&notes) {
-            Some(dict) => Ok(dict.bind(py).clone()),
-            None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
-        }
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        notes(py, &self.0)
     }
 
     /// The leaf of an accumulator node.

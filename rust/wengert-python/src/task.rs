@@ -18,6 +18,12 @@ fn _current_graph_task_id() -> i64 {
     task::current_task().map_or(-1, i64::from)
 }
 
+/// Whether all backward passes on this thread accumulate into all leaves they reach.
+#[pyfunction]
+fn _is_checkpoint_valid() -> bool {
+    task::is_unrestricted()
+}
+
 /// A dict that lives as long as the innermost backward pass on this thread, whether it ends well or
 /// not; None if there is no pass.
 #[pyfunction]
@@ -107,6 +113,7 @@ fn _set_multithreading_enabled(enabled: bool) -> bool {
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyWaypoint>()?;
     m.add_function(wrap_pyfunction!(_current_graph_task_id, m)?)?;
+    m.add_function(wrap_pyfunction!(_is_checkpoint_valid, m)?)?;
     m.add_function(wrap_pyfunction!(_current_graph_task_notes, m)?)?;
     m.add_function(wrap_pyfunction!(_current_autograd_node, m)?)?;
     m.add_function(wrap_pyfunction!(_will_engine_execute_node, m)?)?;

@@ -8,7 +8,8 @@ use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, garbage, hooks, index, node, numpy, resize};
+
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -884,6 +885,30 @@ impl PyTensor {
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: `view` was filled by `fill_buffer`.
         unsafe { numpy::release_buffer(view) }
+    }
+
+    #[pyo3(signature = (**kwargs))]
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        exchange::dlpack(slf, kwargs)
+    }
+    fn __dlpack_device__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        exchange::dlpack_device(slf.py())
+    }
+    #[pyo3(signature = (data, *, dtype=None, device=None, requires_grad=false))]
+    fn new_tensor<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        exchange::new_tensor(slf, data, dtype, device, requires_grad)
+    }
+    fn is_nonzero(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        exchange::is_nonzero(slf)
     }
 
     // Copies. --------------------------------------------------------------------------------

@@ -25,6 +25,7 @@
 //! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
 
 use super::accumulate::{add_up, conform};
+use super::anomaly;
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
@@ -315,9 +316,13 @@ impl Pass {
             }
             let node = self.visits[index as usize].node.clone();
             self.run_ahead(index, &node, &ready);
-            let gradients = match self.visits[index as usize].early.take() {
-                Some(early) => early?,
-                None => self.step(index, &node)?,
+            let ran = match self.visits[index as usize].early.take() {
+                Some(early) => early,
+                None => self.step(index, &node),
+            };
+            let gradients = match ran {
+                Ok(gradients) if !anomaly::is_enabled() => gradients,
+                ran => anomaly::examine(&node, ran)?,
             };
             for (k, edge) in node.edges().iter().enumerate() {
                 let Some(edge) = edge else { continue };
@@ -370,8 +375,10 @@ impl Pass {
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
         // Tangents belong to levels of this thread.
-        let serial =
-            self.options.create_graph || mode::is_forward() || !task::is_multithreading_enabled();
+        let serial = self.options.create_graph
+            || mode::is_forward()
+            || !task::is_multithreading_enabled()
+            || anomaly::is_enabled();
         if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
@@ -444,7 +451,7 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let observed = node.state.lock().hooks.as_ref().is_some_and(|h| h.is_observed());
-        let _at = observed.then(|| At::node(node));
+        let _at = (observed || anomaly::is_enabled()).then(|| At::node(node));
         if let Some(leaf) = node.op.leaf() {
             self.reach_leaf(node, leaf, observed, &mut buffers)?;
             return Ok(Gradients::new());

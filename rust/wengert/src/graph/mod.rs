@@ -22,7 +22,7 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
-//! * [`inference`]: inference mode.
+//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
 //!   writes.
@@ -35,6 +35,7 @@
 //!   how they get into tensors.
 
 pub(crate) mod accumulate;
+pub mod anomaly;
 pub mod arena;
 pub mod backward;
 pub mod census;

@@ -277,6 +277,19 @@ pointwise_rows! {
         b saves(a, b): |g| g * sigmoid(&(b - a))?,
     }
 
+    /// `log₂(2ᵃ + 2ᵇ)` without overflow on the way.
+    logaddexp2(a, b) -> y: "(input, other)", Same, FUNCTION | METHOD | OUT => {
+        float: {
+            let larger = if a > b { a } else { b };
+            let tail = math::log1p(math::exp2(-(a - b).abs())) * std::f64::consts::LOG2_E as T;
+            // Equal operands may be infinite, and then their difference is NaN.
+            if a == b { a + 1.0 } else { larger + tail }
+        },
+    } "Logaddexp2Backward0" {
+        a saves(a, b): |g| g * sigmoid(&((a - b) * std::f64::consts::LN_2))?,
+        b saves(a, b): |g| g * sigmoid(&((b - a) * std::f64::consts::LN_2))?,
+    }
+
     /// `input · ln(other)`, and 0 where `input` is 0.
     xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS,
         aka ["special.xlogy"],

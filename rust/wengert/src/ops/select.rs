@@ -49,7 +49,7 @@ pub fn nonzero(x: &Tensor) -> Result<Tensor> {
 
 /// The columns of [`nonzero`]: one index vector per axis; of a tensor without dimensions as if it
 /// had one.
-fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
+pub(super) fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
     let x = if x.ndim() == 0 { view::reshape_to(&x.detach(), &[1])? } else { x.detach() };
     view::unbind(&nonzero(&x)?, 1)
 }

@@ -3,7 +3,7 @@
 //! Formulas of derivatives: Abramowitz & Stegun, chapters 4 and 7.
 
 use super::binary::{clamp, number, where_};
-use super::compare::ge;
+use super::compare::{eq, ge};
 use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
@@ -200,6 +200,24 @@ pointwise_rows! {
     erfc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erfc"] => { float: math::erfc(x) }
     "ErfcBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
+    }
+
+    /// `sin(πx) / πx`, and 1 at 0.
+    sinc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.sinc"] => {
+        float: {
+            let angle = x * PI as T;
+            if x == 0.0 { 1.0 } else { math::sin(angle) / angle }
+        },
+    } "SincBackward0" {
+        x saves(x): |g| {
+            let zero = eq(x, &number(0.0)?)?;
+            // At 0 the quotients are computed elsewhere and not used: a NaN would spoil the
+            // derivative of this rule.
+            let away = where_(&zero, &number(1.0)?, x)?;
+            let angle = &away * PI;
+            let slope = (cos(&angle)? - sin(&angle)? / angle) / away;
+            where_(&zero, &number(0.0)?, &(g * slope))?
+        }
     }
 
     /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to
