@@ -1,14 +1,14 @@
 //! The Python class `Tensor`: protocols and attributes. Operations come from the table, see `bind`.
 
 use crate::args::{self, number};
-use crate::autograd::{self, PyNode};
+use crate::autograd;
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, index, numpy, resize};
+use crate::{data, hooks, index, node, numpy, resize};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -701,8 +701,9 @@ impl PyTensor {
         self.look(|t| t.is_leaf())
     }
     #[getter]
-    fn grad_fn(&self) -> PyResult<Option<PyNode>> {
-        Ok(self.tensor().history().or_raise()?.map(PyNode::of))
+    fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = slf.get().tensor().history().or_raise()?;
+        made.map(|e| node::object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {
@@ -753,11 +754,22 @@ impl PyTensor {
     ) -> PyResult<()> {
         autograd::backward_of(slf, gradient, retain_graph, create_graph, inputs)
     }
-    fn register_hook(
-        slf: &Bound<'_, Self>,
-        hook: Bound<'_, PyAny>,
-    ) -> PyResult<autograd::PyHookHandle> {
-        autograd::register_hook(&slf.get().tensor(), hook)
+    fn register_hook<'py>(&self, hook: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_hook(&self.tensor(), hook)
+    }
+    fn register_post_accumulate_grad_hook<'py>(
+        &self,
+        hook: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_leaf_hook(&self.tensor(), hook)
+    }
+    #[getter]
+    fn _backward_hooks(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tensor().hook_host(hooks::dict_of).map(|dict| dict.bind(py).clone().unbind())
+    }
+    #[getter]
+    fn _post_accumulate_grad_hooks(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tensor().leaf_hook_host(hooks::dict_of).map(|dict| dict.bind(py).clone().unbind())
     }
     fn detach_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         autograd::detach_(slf)?;

@@ -8,7 +8,7 @@
 //! Looking up a line runs code of the embedding language: nothing here may be called with a lock
 //! of the graph held.
 
-use super::node::{Node, Origin};
+use super::node::{Edge, Node, Origin};
 use super::site::Site;
 use crate::layout::ShapeText;
 use crate::tensor::{Severed, Tensor};
@@ -174,6 +174,17 @@ pub(super) fn not_scalar(root: &Tensor) -> Error {
     };
     story
         .fix("reduce it first, for example with .sum() or .mean(), or pass gradient=.")
+        .error(Kind::Grad)
+}
+
+/// The same for the output of a node.
+#[cold]
+pub(super) fn edge_not_scalar(edge: &Edge, shape: &[usize]) -> Error {
+    let name = operation(edge.node.name());
+    Story::new("grad can be implicitly created only for scalar outputs")
+        .line(&format!("This edge leads to {name}, whose result has shape {}.", ShapeText(shape)))
+        .at(&format!("{name} ran"), edge.node.site())
+        .fix("pass the gradient of what the edge stands for.")
         .error(Kind::Grad)
 }
 

@@ -223,8 +223,9 @@ impl Tensor {
             bail!(Grad, "", "can't retain_grad on Tensor that has requires_grad=False");
         }
         let edge = {
+            // The history that counts is that of the values of now.
+            let Some(edge) = self.grad_fn() else { return Ok(()) };
             let mut autograd = self.0.autograd.lock();
-            let Some(edge) = autograd.edge.clone() else { return Ok(()) };
             let rare = autograd.rare.get_or_insert_default();
             if std::mem::replace(&mut rare.retains_grad, true) {
                 return Ok(());
@@ -238,57 +239,5 @@ impl Tensor {
     /// Whether [`Tensor::retain_grad`] was called.
     pub fn retains_grad(&self) -> bool {
         self.0.autograd.lock().rare.as_ref().is_some_and(|r| r.retains_grad)
-    }
-
-    /// Adds an observer of this tensor's gradient.
-    pub fn register_hook(&self, hook: Hook) -> Result<HookHandle> {
-        if !self.requires_grad() {
-            bail!(Grad, "", "cannot register a hook on a tensor that doesn't require gradient");
-        }
-        if let Some(edge) = self.grad_fn() {
-            let id = edge.node.add_hook(edge.output, hook);
-            return Ok(HookHandle::Node(edge.node.downgrade(), id));
-        }
-        let mut autograd = self.0.autograd.lock();
-        let rare = autograd.rare.get_or_insert_default();
-        rare.next_hook += 1;
-        let id = rare.next_hook;
-        rare.hooks.push((id, hook));
-        Ok(HookHandle::Leaf(self.downgrade(), id))
-    }
-
-    pub(crate) fn leaf_hooks(&self) -> Vec<Hook> {
-        let autograd = self.0.autograd.lock();
-        let hooks = autograd.rare.as_ref().map(|r| &r.hooks[..]).unwrap_or_default();
-        hooks.iter().map(|(_, h)| h.clone()).collect()
-    }
-}
-
-/// Removes a hook from where it was registered.
-pub enum HookHandle {
-    /// On a computed tensor: the hook lives in its node.
-    Node(WeakNodeRef, u64),
-    /// On a leaf.
-    Leaf(WeakTensor, u64),
-}
-
-impl HookHandle {
-    /// Removes the hook. Doing so twice, or after the tensor died, is harmless.
-    pub fn remove(&self) {
-        match self {
-            HookHandle::Node(node, id) => {
-                if let Some(node) = node.upgrade() {
-                    node.remove_hook(*id);
-                }
-            }
-            HookHandle::Leaf(tensor, id) => {
-                let Some(tensor) = tensor.upgrade() else { return };
-                let removed = tensor.0.autograd.lock().rare.as_mut().and_then(|rare| {
-                    let at = rare.hooks.iter().position(|(i, _)| i == id)?;
-                    Some(rare.hooks.remove(at))
-                });
-                drop(removed);
-            }
-        }
     }
 }

@@ -6,11 +6,14 @@
 
 mod autograd;
 mod elements;
+mod observe;
 mod resize;
 mod tangent;
 mod views;
 
-pub use autograd::{HookHandle, Severed};
+pub use autograd::Severed;
+pub use observe::HookHandle;
+pub(crate) use observe::LeafHooks;
 pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};
@@ -18,7 +21,8 @@ use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
 use crate::graph::forward::Tangent;
-use crate::graph::{Edge, Hook, NodeRef};
+use crate::graph::hooks::{Hook, Hooks, Host, LeafHook, Snapshot, TensorHook};
+use crate::graph::{Edge, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -78,8 +82,9 @@ struct Autograd {
 struct Rare {
     grad: Option<Tensor>,
     accumulator: Option<WeakNodeRef>,
-    hooks: Vec<(u64, Hook)>,
-    next_hook: u64,
+    /// Of a leaf; those of a computed tensor are in its node.
+    hooks: Hooks<TensorHook>,
+    accumulated: Hooks<LeafHook>,
     retains_grad: bool,
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
