@@ -7,7 +7,7 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`] | backward passes |
+//! | [`autograd`], [`nested`] | backward passes; such within such |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
@@ -30,6 +30,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod nested;
 mod node;
 mod numpy;
 mod object;
@@ -89,6 +90,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_interrupt_check(|| {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
+    wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
     let all = PyList::empty(py);
