@@ -142,6 +142,13 @@ pub fn set_unlocked(unlocked: Unlocked) {
     let _ = UNLOCKED.set(unlocked);
 }
 
+fn unlocked<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let Some(unlocked) = UNLOCKED.get() else { return work() };
+    let (mut work, mut result) = (Some(work), None);
+    unlocked(&mut || result = work.take().map(|work| work()));
+    result.expect("an embedding runs what it is given, once")
+}
+
 /// Elements from which a rule is worth that.
 const LONG: usize = 1 << 18;
 
@@ -410,18 +417,20 @@ impl Pass {
             }
         }
         let modes = Modes::current();
-        threads::scope(|scope| {
-            let mut jobs = jobs.iter_mut();
-            let own = jobs.next();
-            for job in jobs {
-                scope.spawn(move || {
-                    let _modes = modes.hold();
+        unlocked(|| {
+            threads::scope(|scope| {
+                let mut jobs = jobs.iter_mut();
+                let own = jobs.next();
+                for job in jobs {
+                    scope.spawn(move || {
+                        let _modes = modes.hold();
+                        job.run();
+                    });
+                }
+                if let Some(job) = own {
                     job.run();
-                });
-            }
-            if let Some(job) = own {
-                job.run();
-            }
+                }
+            });
         });
         for job in jobs {
             self.visits[job.index as usize].early = job.result;
@@ -480,14 +489,10 @@ impl Pass {
         let gradients: usize = buffers.iter().flatten().map(Tensor::numel).sum();
         let elements = gradients + context.elements();
         self.done += elements;
-        match UNLOCKED.get() {
-            Some(unlocked) if elements >= LONG && !node.op.needs_calling_thread() => {
-                let mut result = None;
-                unlocked(&mut || result = Some(apply(node, &context, buffers)));
-                result.expect("the function was run")
-            }
-            _ => apply(node, &context, buffers),
+        if elements >= LONG && !node.op.needs_calling_thread() {
+            return unlocked(|| apply(node, &context, buffers));
         }
+        apply(node, &context, buffers)
     }
 
     /// The rule of a node between its pre-hooks and post-hooks.

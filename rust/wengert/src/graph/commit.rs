@@ -22,7 +22,7 @@ use super::fork::{self, lock};
 use super::hooks::{self, PostHook, Snapshot};
 use super::mode::{self, GradMode};
 use super::task::At;
-use crate::kernels::interrupt::Uninterrupted;
+use crate::kernels::interrupt::Interruptible;
 use crate::tensor::{LeafHooks, Tensor, WeakTensor};
 use crate::{Result, ops};
 use std::sync::{Mutex, MutexGuard};
@@ -103,7 +103,7 @@ fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
     let mut writes = Vec::with_capacity(gradients.len());
     {
         let _lock = lock(&COMMIT);
-        let _whole = Uninterrupted::new();
+        let _whole = Interruptible::new(false);
         for (tensor, gradient, is_leaf) in gradients {
             writes.push(match tensor.grad() {
                 None if is_leaf => {

@@ -6,7 +6,9 @@
 //! left by unwinding with the [`Error`](crate::Error), as rules report theirs. What was being
 //! computed is discarded. Workers end after the chunk they are in.
 //!
-//! A write that must not be left half done holds interrupts off ([`Uninterrupted`]).
+//! Unwinding needs somebody who catches it. So loops look only where the embedding says that it does
+//! ([`Interruptible`]), which is where it lets others use the interpreter meanwhile: around long
+//! operations.
 
 use crate::Result;
 use std::cell::Cell;
@@ -20,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_millis(25);
 static CHECK: OnceLock<fn() -> Result<()>> = OnceLock::new();
 
 thread_local! {
-    static HELD_OFF: Cell<u32> = const { Cell::new(0) };
+    static INTERRUPTIBLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Installs the function that says whether to stop, as an error; the first one wins.
@@ -28,36 +30,30 @@ pub fn set_check(check: fn() -> Result<()>) {
     let _ = CHECK.set(check);
 }
 
-/// Stops with the error of the check, if it has one.
+/// The error of the check, if the embedding language wants this thread to stop.
 #[inline]
 pub fn check() -> Result<()> {
     match CHECK.get() {
-        Some(check) if HELD_OFF.get() == 0 => check(),
-        _ => Ok(()),
+        Some(check) => check(),
+        None => Ok(()),
     }
 }
 
-/// Nothing that this thread does is interrupted until this is dropped.
-pub struct Uninterrupted(());
+/// Whether loops of this thread may be left by unwinding, until this is dropped.
+pub struct Interruptible(bool);
 
-impl Uninterrupted {
-    /// Begins.
-    #[must_use = "interrupts are held off as long as the guard lives"]
-    pub fn new() -> Uninterrupted {
-        HELD_OFF.set(HELD_OFF.get() + 1);
-        Uninterrupted(())
+impl Interruptible {
+    /// They may: the caller catches an unwinding [`Error`](crate::Error). Or they may not, because
+    /// something must not be left half done.
+    #[must_use = "it holds as long as the guard lives"]
+    pub fn new(may: bool) -> Interruptible {
+        Interruptible(INTERRUPTIBLE.replace(may))
     }
 }
 
-impl Default for Uninterrupted {
-    fn default() -> Self {
-        Uninterrupted::new()
-    }
-}
-
-impl Drop for Uninterrupted {
+impl Drop for Interruptible {
     fn drop(&mut self) {
-        HELD_OFF.set(HELD_OFF.get() - 1);
+        INTERRUPTIBLE.set(self.0);
     }
 }
 
@@ -66,7 +62,8 @@ pub(crate) struct Patience(Option<Instant>);
 
 impl Patience {
     pub(crate) fn new() -> Patience {
-        Patience(CHECK.get().map(|_| Instant::now()))
+        // Workers cannot ask, and are not interruptible.
+        Patience(INTERRUPTIBLE.get().then(Instant::now))
     }
 
     /// Leaves the loop by unwinding if it is to stop.

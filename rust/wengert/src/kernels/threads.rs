@@ -51,9 +51,9 @@ thread_local! {
 
 /// Calls `f` on consecutive parts of `0..len`, in parallel if there are more than `grain` items.
 ///
-/// A part starts at a multiple of `grain` and ends at one or at `len`. Without parallelism (few
-/// items, one thread, already inside a task) `f` gets the whole range in one call, so the result
-/// must not depend on where the range is cut; use [`parallel_chunks`] where it would.
+/// A part starts at a multiple of `grain` and ends at one or at `len`. Where there is nothing to
+/// share (few items, already inside a task) `f` gets the whole range in one call, so the result must
+/// not depend on where the range is cut; use [`parallel_chunks`] where it would.
 /// `f` is not called for an empty range. A panic in `f` reaches the caller.
 ///
 /// ```
@@ -76,18 +76,14 @@ pub fn parallel_for(len: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
     share(len.div_ceil(grain), &|i| f(i * grain..len.min((i + 1) * grain)));
 }
 
-/// Grains that a thread computes without looking whether it is to stop.
-const STRETCH: usize = 64;
-
 /// A loop on the calling thread.
 fn inline(len: usize, grain: usize, f: impl Fn(Range<usize>)) {
-    let stretch = grain.max(1).saturating_mul(STRETCH);
-    if len <= stretch || in_parallel() {
+    if len <= grain || in_parallel() {
         return f(0..len);
     }
     let mut patience = Patience::new();
-    for start in (0..len).step_by(stretch) {
-        f(start..len.min(start + stretch));
+    for start in (0..len).step_by(grain.max(1)) {
+        f(start..len.min(start.saturating_add(grain.max(1))));
         patience.look();
     }
 }
