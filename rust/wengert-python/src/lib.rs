@@ -8,7 +8,7 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`anomaly`] | backward passes; where their errors come from |
+//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
@@ -37,6 +37,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod nested;
 mod node;
 mod numpy;
 mod object;
@@ -102,6 +103,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_interrupt_check(|| {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
+    wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
         ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];

@@ -8,7 +8,6 @@ use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-
 use crate::{data, exchange, garbage, hooks, index, node, numpy, resize};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
@@ -725,12 +724,8 @@ impl PyTensor {
     }
     #[getter]
     fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        slf.get()
-            .tensor()
-            .history()
-            .or_raise()?
-            .map(|e| node::object(slf.py(), &e.node))
-            .transpose()
+        let made = slf.get().tensor().history().or_raise()?;
+        made.map(|e| node::object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {

@@ -100,6 +100,7 @@ pub fn adopt(target: &Tensor, result: Tensor) -> Result<()> {
     } else {
         cast::to_dtype(&result, target.dtype())?
     };
+    let _write = target.storage().write();
     target.copy_raw(&result);
     target.storage().bump_version();
     if mode::is_forward() {

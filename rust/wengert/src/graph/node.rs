@@ -522,6 +522,11 @@ impl Context {
         &found.expect("a rule asked for a tensor that its operation did not save").1
     }
 
+    /// How many elements the saved tensors have.
+    pub(crate) fn elements(&self) -> usize {
+        self.saved.iter().map(|(_, t)| t.numel()).sum()
+    }
+
     /// Whether the gradient of input `index` is wanted.
     pub fn needs(&self, index: usize) -> bool {
         self.needs.get(index).copied().unwrap_or(false)
