@@ -3,6 +3,7 @@
 use crate::error::{OrRaise, guarded};
 use crate::nested;
 use crate::node::node_of;
+use crate::teach;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
@@ -12,20 +13,13 @@ use std::ffi::CString;
 use wengert::graph::{self, Backward, Edge, Point};
 use wengert::{Tensor, ops};
 
-/// Warns that a number taken out of a tensor carries no gradient.
-#[cold]
-pub fn warn_detached(py: Python<'_>, what: &str) -> PyResult<()> {
-    let text = CString::new(format!(
-        "Converting a tensor with requires_grad=True to a {what} may lead to unexpected behavior. \
-         Consider using tensor.detach() first."
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
-}
-
 /// `Tensor.grad`.
 pub fn get_grad<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Option<Bound<'py, PyTensor>>> {
     let t = slf.get().tensor();
     let grad = t.grad();
+    if grad.is_none() && t.requires_grad() && t.is_leaf() {
+        teach::missing_grad(slf.py(), &t)?;
+    }
     if grad.is_none() && t.requires_grad() && !t.is_leaf() && !t.retains_grad() {
         let text = CString::new(
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad \

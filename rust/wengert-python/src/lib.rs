@@ -13,8 +13,8 @@
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
-//! | [`types`], [`error`] | dtype, device, Size; exceptions |
-//! | [`site`] | where the user's code is |
+//! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
+//! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
 //! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
@@ -41,12 +41,14 @@ mod nested;
 mod node;
 mod numpy;
 mod object;
+mod observe;
 mod random;
 mod resize;
 mod saved;
 mod settings;
 mod site;
 mod task;
+mod teach;
 mod tensor;
 mod types;
 
@@ -90,6 +92,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    observe::install(m)?;
     settings::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
@@ -106,7 +109,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor", "record_function"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

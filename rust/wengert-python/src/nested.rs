@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use wengert::graph::mode::Modes;
+use wengert::graph::GradMode;
+use wengert::graph::inference::{InferenceMode, is_grad_asked_for, is_inference_mode};
 
 /// Levels on one thread.
 const DEEP: u32 = 60;
@@ -67,9 +68,10 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> PyResult<T> + Send) -> PyResult<T> 
     if WAITING.fetch_add(1, Ordering::Relaxed) >= MOST {
         return Err(too_deep("a hook or a derivative calls backward without end?"));
     }
-    let modes = Modes::current();
+    let (inferring, recording) = (is_inference_mode(), is_grad_asked_for());
     let moved = move || {
-        let _modes = modes.hold();
+        let _inferring = inferring.then(|| InferenceMode::new(true));
+        let _recording = GradMode::new(recording);
         Python::attach(|_| run(work))
     };
     let waited = Python::attach(|py| {
