@@ -1,6 +1,4 @@
-"""The recorded graph: its nodes and edges, hooks that wait for several gradients, and how many
-nodes there are.
-"""
+"""The recorded graph: nodes and edges, and hooks that wait for several gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from wengert._core import (
     _current_graph_task_notes,
     _gradient_edge,
     _increment_version,
-    _will_engine_execute_node,
+    _Waypoint,
     live_nodes,
 )
 from wengert.utils.hooks import MultiHandle, RemovableHandle
@@ -80,7 +78,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """
     if not tensor.requires_grad:
         raise RuntimeError(
-            "It is not possible to get the gradient edge for a Tensor that does not require gradients"
+            "It is not possible to get the gradient edge for a Tensor that does not require "
+            "gradients"
         )
     return GradientEdge(*_gradient_edge(tensor))
 
@@ -164,9 +163,9 @@ def register_multi_grad_hook(
 class _Waiting:
     """What a hook for several gradients has seen of one backward pass."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.count = sum(map(_will_engine_execute_node, nodes))
-        self.gradients: list[Tensor | None] = [None] * len(nodes)
+    def __init__(self, places: Sequence[_Waypoint]) -> None:
+        self.count = sum(place.is_on_the_way() for place in places)
+        self.gradients: list[Tensor | None] = [None] * len(places)
 
 
 def _state(key: object, make: Callable[[], T]) -> T:
@@ -182,11 +181,12 @@ def _state(key: object, make: Callable[[], T]) -> T:
 def _wait_for_all(
     tensors: Sequence[Tensor], fn: Callable[[Sequence[Tensor | None]], None]
 ) -> RemovableHandle:
-    nodes = [get_gradient_edge(t).node for t in tensors]
+    # Not the nodes: they hold the hooks, which would hold them.
+    places = [_Waypoint(t) for t in tensors]
     key = object()
 
     def hook(index: int, gradient: Tensor) -> None:
-        state = _state(key, lambda: _Waiting(nodes))
+        state = _state(key, lambda: _Waiting(places))
         state.gradients[index] = gradient
         state.count -= 1
         if state.count == 0:

@@ -13,7 +13,8 @@
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`site`] | where the user's code is |
-//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
+//! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
+//! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -25,6 +26,7 @@ mod cell;
 mod data;
 mod error;
 mod forward;
+mod garbage;
 mod grad_mode;
 mod held;
 mod hooks;
@@ -52,6 +54,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;

@@ -12,13 +12,14 @@
 
 use crate::error::{OrRaise, guarded};
 use crate::held::Held;
-use crate::hooks;
 use crate::tensor::{PyTensor, scalar_object, wrap};
+use crate::{garbage, hooks};
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
@@ -109,6 +110,13 @@ impl PyNode {
         }
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        garbage::traverse_node(&self.0, &visit)
+    }
+
+    /// Nothing to let go of: what the node holds is cleared by itself, and that breaks the cycle.
+    fn __clear__(&self) {}
+
     /// PyTorch's name of the operation, such as `MulBackward0`.
     fn name(&self) -> String {
         match self.0.name() {
@@ -123,11 +131,12 @@ impl PyNode {
     #[getter]
     fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let mut pairs = Vec::with_capacity(self.0.edges().len());
-        for edge in self.0.edges() {
-            pairs.push(match edge {
-                Some(e) => (Some(object(py, &e.node)?), e.output),
-                None => (None, 0),
-            });
+        for (edge, shown) in self.0.edges().iter().zip(self.0.shown()) {
+            match edge {
+                Some(e) => pairs.push((Some(object(py, &e.node)?), e.output)),
+                None if shown => pairs.push((None, 0)),
+                None => {}
+            }
         }
         PyTuple::new(py, pairs)
     }
@@ -239,9 +248,9 @@ impl PyNode {
             });
         }
         let found = guarded(|| self.0.apply(&gradients))?;
-        let mut found = found.into_iter().map(|g| g.map(|g| wrap(py, g)).transpose());
-        let result: PyResult<Vec<_>> = found.by_ref().collect();
-        let result = PyTuple::new(py, result?)?;
+        let found = found.into_iter().zip(self.0.shown()).filter_map(|(g, s)| s.then_some(g));
+        let found: PyResult<Vec<_>> = found.map(|g| g.map(|g| wrap(py, g)).transpose()).collect();
+        let result = PyTuple::new(py, found?)?;
         if result.len() == 1 { result.get_item(0) } else { Ok(result.into_any()) }
     }
 
@@ -305,8 +314,8 @@ fn value_of<'py>(
     match attribute {
         Attribute::Saved(role) => tensor(node.saved(role).or_raise()?),
         Attribute::SavedNumber(role) => match node.saved(role).or_raise()? {
-            Some(t) => scalar_object(py, t.item().or_raise()?),
-            None => Ok(none()),
+            Some(t) if t.is_wrapped_number() => scalar_object(py, t.item().or_raise()?),
+            other => tensor(other),
         },
         Attribute::Tensors(list) => {
             let items: PyResult<Vec<_>> = list.into_iter().map(tensor).collect();

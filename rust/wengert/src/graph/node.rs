@@ -10,6 +10,7 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::garbage::Owned;
 use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::site::Site;
 use crate::Result;
@@ -72,6 +73,12 @@ pub trait Op: Send + Sync {
     fn attributes(&self) -> Attributes {
         Attributes::new()
     }
+
+    /// Whether this input, which no gradient flows to, is a parameter of the operation for PyTorch,
+    /// whose node has no edge for it (a number, the condition of `where`).
+    fn hides(&self, _input: usize) -> bool {
+        false
+    }
 }
 
 /// What a node keeps, by name.
@@ -81,7 +88,7 @@ pub type Attributes = Vec<(&'static str, Attribute)>;
 pub enum Attribute {
     /// A saved tensor, by its role.
     Saved(u8),
-    /// A saved number, by its role.
+    /// A saved tensor, by its role; a number if it stands for one.
     SavedNumber(u8),
     /// Tensors that the rule holds itself; `None` where there is none.
     Tensors(Vec<Option<Tensor>>),
@@ -131,6 +138,11 @@ impl Attribute {
     /// A word.
     pub fn text(value: &str) -> Attribute {
         Attribute::Value(Value::Str(value.to_owned()))
+    }
+
+    /// A tensor that the rule holds itself.
+    pub fn tensor(value: Option<Tensor>) -> Attribute {
+        Attribute::Value(value.map_or(Value::None, Value::Tensor))
     }
 
     /// Nothing was given.
@@ -305,6 +317,12 @@ impl Node {
         &self.edges
     }
 
+    /// Which edges PyTorch's node has as well, see [`Op::hides`].
+    pub fn shown(&self) -> SmallVec<[bool; 4]> {
+        let shown = |(k, edge): (usize, &Option<Edge>)| edge.is_some() || !self.op.hides(k);
+        self.edges.iter().enumerate().map(shown).collect()
+    }
+
     /// One entry per output.
     pub fn outputs(&self) -> &[OutputMeta] {
         &self.outputs
@@ -324,6 +342,11 @@ impl Node {
     /// Adds an observer of the gradient of one output.
     pub fn add_tensor_hook(&self, output: u32, hook: Hook<TensorHook>) {
         self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
+    }
+
+    /// Whether anybody observes the gradient of an output.
+    pub(super) fn has_tensor_hooks(&self) -> bool {
+        self.state.lock().hooks.as_ref().is_some_and(|h| !h.tensor.is_empty())
     }
 
     /// Adds an observer of the gradients of the outputs.
@@ -374,6 +397,15 @@ impl Node {
         h.pre.hosts().for_each(|(_, host)| visit(host));
         h.post.hosts().for_each(|(_, host)| visit(host));
         h.notes.iter().for_each(visit);
+    }
+
+    /// Shows everything that this node owns, for [`garbage`](super::garbage). `visit` runs under the
+    /// node's lock and only makes notes.
+    pub(super) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        self.op.leaf().into_iter().for_each(|leaf| visit(Owned::Tensor(leaf)));
+        self.edges.iter().flatten().for_each(|edge| visit(Owned::Node(&edge.node)));
+        self.state.lock().saved.iter().for_each(|saved| visit(Owned::Tensor(&saved.tensor)));
+        self.hosts(|host| visit(Owned::Host(&**host)));
     }
 
     /// What the embedding language stores with this node, made when first asked for.

@@ -9,7 +9,7 @@ use super::index::out_of_bounds;
 use super::places::{Places, Positions};
 use super::tags::*;
 use super::{Output, Row, binary, cast, create, view};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, inplace, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, inplace, record};
 use crate::layout::{self, Dims};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
@@ -280,6 +280,14 @@ pub(super) fn fill_where(
     impl Op for Rule {
         fn name(&self) -> &'static str {
             self.0
+        }
+
+        fn attributes(&self) -> Attributes {
+            vec![("mask", Attribute::Saved(0))]
+        }
+
+        fn hides(&self, input: usize) -> bool {
+            input == 1
         }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
