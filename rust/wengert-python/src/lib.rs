@@ -8,14 +8,15 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`anomaly`] | backward passes; where their errors come from |
+//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`site`] | where the user's code is |
-//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
+//! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
+//! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -30,12 +31,14 @@ mod data;
 mod error;
 mod exchange;
 mod forward;
+mod garbage;
 mod function;
 mod grad_mode;
 mod held;
 mod hooks;
 mod index;
 mod inference;
+mod nested;
 mod node;
 mod numpy;
 mod object;
@@ -59,6 +62,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
@@ -101,6 +105,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_interrupt_check(|| {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
+    wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
         ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];

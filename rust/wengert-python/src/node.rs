@@ -13,14 +13,15 @@
 use crate::error::{OrRaise, guarded};
 use crate::function::{PyFunctionCtx, context_of};
 use crate::held::Held;
-use crate::hooks;
 use crate::saved::PySavedTensor;
 use crate::tensor::{PyTensor, scalar_object, wrap};
+use crate::{garbage, hooks};
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
@@ -118,11 +119,12 @@ pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
 /// Where gradients go from a node.
 pub fn next_functions<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
     let mut pairs = Vec::with_capacity(node.edges().len());
-    for edge in node.edges() {
-        pairs.push(match edge {
-            Some(e) => (Some(object(py, &e.node)?), e.output),
-            None => (None, 0),
-        });
+    for (edge, shown) in node.edges().iter().zip(node.shown()) {
+        match edge {
+            Some(e) => pairs.push((Some(object(py, &e.node)?), e.output)),
+            None if shown => pairs.push((None, 0)),
+            None => {}
+        }
     }
     PyTuple::new(py, pairs)
 }
@@ -144,6 +146,13 @@ impl PyNode {
             None => Err(PyTypeError::new_err(format!("cannot create '{}' instances", cls.name()?))),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        garbage::traverse_node(&self.0, &visit)
+    }
+
+    /// Nothing to let go of: what the node holds is cleared by itself, and that breaks the cycle.
+    fn __clear__(&self) {}
 
     /// PyTorch's name of the operation, such as `MulBackward0`.
     fn name(&self) -> String {
@@ -262,9 +271,9 @@ impl PyNode {
             });
         }
         let found = guarded(|| self.0.apply(&gradients))?;
-        let mut found = found.into_iter().map(|g| g.map(|g| wrap(py, g)).transpose());
-        let result: PyResult<Vec<_>> = found.by_ref().collect();
-        let result = PyTuple::new(py, result?)?;
+        let found = found.into_iter().zip(self.0.shown()).filter_map(|(g, s)| s.then_some(g));
+        let found: PyResult<Vec<_>> = found.map(|g| g.map(|g| wrap(py, g)).transpose()).collect();
+        let result = PyTuple::new(py, found?)?;
         if result.len() == 1 { result.get_item(0) } else { Ok(result.into_any()) }
     }
 
@@ -341,8 +350,8 @@ fn value_of<'py>(
     match attribute {
         Attribute::Saved(role) => tensor(node.saved(role).or_raise()?),
         Attribute::SavedNumber(role) => match node.saved(role).or_raise()? {
-            Some(t) => scalar_object(py, t.item().or_raise()?),
-            None => Ok(none()),
+            Some(t) if t.is_wrapped_number() => scalar_object(py, t.item().or_raise()?),
+            other => tensor(other),
         },
         Attribute::Tensors(list) => {
             let items: PyResult<Vec<_>> = list.into_iter().map(tensor).collect();

@@ -28,7 +28,7 @@
 //!   writes.
 //! * [`custom`]: operations whose derivative a user wrote.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
-//! * [`census`]: which live graphs hold how much memory.
+//! * [`census`]: which live graphs hold how much memory; [`garbage`]: what only owns itself.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
 //! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
@@ -44,6 +44,7 @@ pub mod custom;
 pub(crate) mod explain;
 pub(crate) mod fork;
 pub mod forward;
+pub mod garbage;
 pub mod hooks;
 pub mod inference;
 pub mod inplace;

@@ -7,6 +7,7 @@ use super::compare::{eq, ge};
 use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
+use crate::graph::Attribute;
 use crate::kernels::math;
 use crate::pointwise_rows;
 use crate::{DType, Scalar, Tensor, bail};
@@ -88,7 +89,7 @@ pointwise_rows! {
         } =>
     {
         int: x.wrapping_mul(x), float: x * x,
-    } "PowBackward0" { x saves(x): |g| g * (x * 2.0) }
+    } "PowBackward0" shows("exponent", Attribute::int(2)) { x saves(x): |g| g * (x * 2.0) }
 
     /// Sine.
     sin(x) -> y: "(input)", Float, ALL_FORMS => { float: math::sin(x) }
