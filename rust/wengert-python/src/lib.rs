@@ -11,7 +11,7 @@
 //! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
-//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
+//! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
@@ -25,6 +25,7 @@ mod anomaly;
 mod args;
 mod autograd;
 mod bind;
+mod block;
 mod cell;
 mod data;
 mod error;
@@ -68,6 +69,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
+    block::install(m)?;
     grad_mode::install(m)?;
     function::install(m)?;
     saved::install(m)?;
