@@ -31,8 +31,10 @@ from wengert._core import (
     _forward_exit,
     _is_fwd_grad_enabled,
     _make_dual,
-    _set_fwd_grad_enabled as _switch,
     _unpack_dual,
+)
+from wengert._core import (
+    _set_fwd_grad_enabled as _switch,
 )
 
 if TYPE_CHECKING:

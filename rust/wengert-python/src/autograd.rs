@@ -336,7 +336,7 @@ pub fn grad<'py>(
 /// Whether operations on this thread are recorded.
 #[pyfunction]
 pub fn is_grad_enabled() -> bool {
-    graph::mode::grad_flag()
+    graph::inference::is_grad_asked_for()
 }
 
 /// Switches recording on this thread; returns what it was.

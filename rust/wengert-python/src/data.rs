@@ -355,7 +355,8 @@ pub fn deepcopy<'py>(
     }
     let t = slf.get().tensor();
     if !t.is_leaf() {
-        let made_by = t.grad_fn().map_or("", |e| e.node.name());
+        let grad_fn = t.grad_fn();
+        let made_by = grad_fn.as_ref().map_or("", |e| e.node.name());
         return Err(PyRuntimeError::new_err(format!(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol \
              at the moment. This one was made by {made_by}; copy x.detach() instead."

@@ -15,7 +15,7 @@
 //! pass. It counts in steps of two: the lowest bit of the word says that others can write to the
 //! memory, and that [`exports`] has to look before the version is read. The place of the last write
 //! is kept beside it, for the error that follows. Memory allocated in
-//! [inference mode](crate::graph::mode) has no version that anybody may ask for. Other marks are bits
+//! [inference mode](crate::graph::inference) has no version that anybody may ask for. Other marks are bits
 //! of the length, which is never that large.
 #![allow(unsafe_code)]
 

@@ -25,10 +25,12 @@
 //! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
 
 use super::accumulate::{add_up, conform};
+use super::anomaly;
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
-use super::mode::{self, GradMode, Modes};
+use super::inference::{InferenceMode, is_inference_mode};
+use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
 use super::site::Site;
@@ -335,9 +337,13 @@ impl Pass {
             }
             let node = self.visits[index as usize].node.clone();
             self.run_ahead(index, &node, &ready);
-            let gradients = match self.visits[index as usize].early.take() {
-                Some(early) => early?,
-                None => self.step(index, &node)?,
+            let ran = match self.visits[index as usize].early.take() {
+                Some(early) => early,
+                None => self.step(index, &node),
+            };
+            let gradients = match ran {
+                Ok(gradients) if !anomaly::is_enabled() => gradients,
+                ran => anomaly::examine(&node, ran)?,
             };
             for (k, edge) in node.edges().iter().enumerate() {
                 let Some(edge) = edge else { continue };
@@ -380,18 +386,20 @@ impl Pass {
             return 0;
         }
         let state = node.state.lock();
-        if state.hooks.as_ref().is_some_and(|h| h.is_observed()) {
+        if state.hooks.as_ref().is_some_and(|h| !h.is_passive()) {
             return 0;
         }
-        let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
+        let saved: usize = state.saved.iter().flat_map(|s| &s.tensor).map(Tensor::numel).sum();
         node.op.work(gradients + saved)
     }
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
         // Tangents belong to levels of this thread.
-        let serial =
-            self.options.create_graph || mode::is_forward() || !task::is_multithreading_enabled();
+        let serial = self.options.create_graph
+            || mode::is_forward()
+            || !task::is_multithreading_enabled()
+            || anomaly::is_enabled();
         if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
@@ -416,14 +424,15 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let modes = Modes::current();
+        let inferring = is_inference_mode();
         unlocked(|| {
             threads::scope(|scope| {
                 let mut jobs = jobs.iter_mut();
                 let own = jobs.next();
                 for job in jobs {
                     scope.spawn(move || {
-                        let _modes = modes.hold();
+                        let _values = GradMode::new(false);
+                        let _mode = inferring.then(|| InferenceMode::new(true));
                         job.run();
                     });
                 }
@@ -439,7 +448,12 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack((!self.options.retain_graph).then_some(self.site), needs)
+        node.unpack(self.frees(), needs)
+    }
+
+    /// The place of this pass, if it frees the graph.
+    fn frees(&self) -> Option<Site> {
+        (!self.options.retain_graph).then_some(self.site)
     }
 
     /// Adds a contribution to a gradient slot.
@@ -459,7 +473,7 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let observed = node.state.lock().hooks.as_ref().is_some_and(|h| h.is_observed());
-        let _at = observed.then(|| At::node(node));
+        let _at = (observed || anomaly::is_enabled()).then(|| At::node(node));
         if let Some(leaf) = node.op.leaf() {
             self.reach_leaf(node, leaf, observed, &mut buffers)?;
             return Ok(Gradients::new());
@@ -482,7 +496,8 @@ impl Pass {
     }
 
     fn rule(&mut self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
-        if buffers.iter().all(Option::is_none) {
+        let fetches = node.op.fetches_saved();
+        if !fetches && buffers.iter().all(Option::is_none) {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let context = self.unpack(node)?;
@@ -492,7 +507,11 @@ impl Pass {
         if elements >= LONG && !node.op.needs_calling_thread() {
             return unlocked(|| apply(node, &context, buffers));
         }
-        apply(node, &context, buffers)
+        let gradients = apply(node, &context, buffers)?;
+        if fetches && let Some(site) = self.frees() {
+            node.free_saved(site);
+        }
+        Ok(gradients)
     }
 
     /// The rule of a node between its pre-hooks and post-hooks.

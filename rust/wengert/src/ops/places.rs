@@ -14,7 +14,7 @@
 //! `d add = (g, take(g))` and `d put = (put(g, 0), take(g))`, so one rule each gives every order.
 //! As in PyTorch, a place that `put` writes twice sends its gradient to both values.
 
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::blocks::{self, Blocks};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -53,6 +53,12 @@ impl Positions {
         }
         let all = values.iter().map(|&v| if v < 0 { v + size } else { v } as usize).collect();
         Ok(Ok(Positions { all, bound }))
+    }
+
+    /// The positions as an index of a shape; `None` if memory cannot be had.
+    fn tensor(&self, shape: &[usize]) -> Option<Tensor> {
+        let values: Vec<i64> = self.all.iter().map(|&p| p as i64).collect();
+        Tensor::from_slice(&values, shape).ok()
     }
 }
 
@@ -320,6 +326,45 @@ impl Op for Rule {
         self.name
     }
 
+    /// Indices as they are kept: non-negative, and of one shape.
+    fn attributes(&self) -> Attributes {
+        let inner = &*self.places.0;
+        let mut list = Attributes::new();
+        match &inner.kind {
+            Kind::Along { dim, positions } => {
+                list.push(("dim", Attribute::int(*dim)));
+                list.push(("index", Attribute::tensor(positions.tensor(&inner.part))));
+            }
+            Kind::Across { indexed, before, after } => {
+                let count = &inner.part[before.len()..inner.part.len() - after.len()];
+                let tensor = |(_, p): &(usize, Positions)| p.tensor(count);
+                match (indexed.as_slice(), self.name) {
+                    (_, "IndexBackward0" | "IndexPutBackward0") => {
+                        let last = indexed.last().map_or(0, |(d, _)| d + 1);
+                        let at = |d| indexed.iter().find(|(i, _)| *i == d).and_then(tensor);
+                        list.push(("indices", Attribute::Tensors((0..last).map(at).collect())));
+                    }
+                    ([one], "EmbeddingBackward0") => {
+                        list.push(("indices", Attribute::tensor(tensor(one))));
+                    }
+                    ([one], "TakeBackward0") => {
+                        list.push(("index", Attribute::tensor(tensor(one))));
+                    }
+                    (_, "MaskedSelectBackward0") => {}
+                    ([one], _) => {
+                        list.push(("dim", Attribute::int(one.0)));
+                        list.push(("index", Attribute::tensor(tensor(one))));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if matches!(self.name, "IndexBackward0" | "IndexSelectBackward0") {
+            list.push(("self_sym_sizes", Attribute::sizes(&inner.whole)));
+        }
+        list
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let places = &self.places;
@@ -334,5 +379,25 @@ impl Op for Rule {
             Map::PutNumber => smallvec![wanted(0, &erased)?],
         };
         Ok(gradients)
+    }
+
+    /// All five maps are linear in both of their tensors together.
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let (places, name, dtype) = (&self.places, self.name, y[0].dtype());
+        let or_zeros = |i: usize, shape: &[usize]| match &v[i] {
+            Some(v) => Ok(v.clone()),
+            None => Tensor::zeros(shape, dtype),
+        };
+        let whole = || or_zeros(0, &places.0.whole);
+        let part = || or_zeros(1, places.shape());
+        let tangent = match self.map {
+            Map::Take => places.take(name, &whole()?)?,
+            Map::Spread => places.spread(name, &or_zeros(0, places.shape())?)?,
+            Map::Add if v[1].is_none() => whole()?,
+            Map::Add => places.add(name, &whole()?, &part()?)?,
+            Map::Put => places.put(name, &whole()?, &part()?)?,
+            Map::PutNumber => places.put_number(name, &whole()?, Scalar::Bool(false))?,
+        };
+        Ok(Some(smallvec![Some(tangent)]))
     }
 }

@@ -18,7 +18,7 @@
 //! algorithmic differentiation*, 2008.)
 
 use super::{Dest, pointwise, reduce, view};
-use crate::graph::{Context, Gradients, Op, Saves, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, Saves, record};
 use crate::kernels::gemm::{self, MatMut, MatRef};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::tensor::Tensor;
@@ -229,6 +229,10 @@ struct Product {
 }
 
 impl Product {
+    fn attributes(&self, names: [&'static str; 2]) -> Attributes {
+        names.into_iter().zip([A, B].map(Attribute::Saved)).collect()
+    }
+
     /// The gradients of `a` and `b`, where they are wanted.
     fn gradients(&self, ctx: &Context, g: &Tensor, first: usize) -> Result<[Option<Tensor>; 2]> {
         let [ta, tb] = self.transposed;
@@ -252,6 +256,31 @@ impl Product {
         }
         Ok(out)
     }
+
+    /// `alpha · (op(da) @ op(b) + op(a) @ op(db))`, added to `sum`.
+    fn tangent(
+        &self,
+        ctx: &Context,
+        da: &Option<Tensor>,
+        db: &Option<Tensor>,
+        mut sum: Option<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let [ta, tb] = self.transposed;
+        let mut add = |a: Mat, b: Mat| -> Result<()> {
+            sum = Some(match &sum {
+                None => product(a, b, self.alpha)?,
+                Some(sum) => add_product(sum, a, b, [1.0, self.alpha], Dest::New)?,
+            });
+            Ok(())
+        };
+        if let Some(da) = da {
+            add(Mat(da, ta), Mat(ctx.saved(B), tb))?;
+        }
+        if let Some(db) = db {
+            add(Mat(ctx.saved(A), ta), Mat(db, tb))?;
+        }
+        Ok(sum)
+    }
 }
 
 /// Multiplications per nanosecond, roughly.
@@ -267,6 +296,10 @@ impl Op for Product {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        self.attributes(["self", "mat2"])
+    }
+
     fn work(&self, elements: usize) -> usize {
         product_work(elements)
     }
@@ -274,6 +307,10 @@ impl Op for Product {
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         Ok(SmallVec::from(self.gradients(ctx, g, 0)?))
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        Ok(Some(smallvec![self.tangent(ctx, &v[0], &v[1], None)?]))
     }
 }
 
@@ -307,6 +344,15 @@ impl Op for AddProduct {
         self.product.name
     }
 
+    fn attributes(&self) -> Attributes {
+        let batched = self.product.name == "BaddbmmBackward0";
+        let names = if batched { ["batch1", "batch2"] } else { ["mat1", "mat2"] };
+        let mut list = self.product.attributes(names);
+        list.push(("alpha", Attribute::float(self.product.alpha)));
+        list.push(("beta", Attribute::float(self.beta)));
+        list
+    }
+
     fn work(&self, elements: usize) -> usize {
         product_work(elements)
     }
@@ -316,6 +362,14 @@ impl Op for AddProduct {
         let input = if ctx.needs(0) { Some(scaled(g, self.beta)?) } else { None };
         let [a, b] = self.product.gradients(ctx, g, 1)?;
         Ok(smallvec![input, a, b])
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let input = match &v[0] {
+            Some(v) => Some(view::expand_to(&scaled(v, self.beta)?, y[0].shape())?),
+            None => None,
+        };
+        Ok(Some(smallvec![self.product.tangent(ctx, &v[1], &v[2], input)?]))
     }
 }
 
@@ -397,6 +451,18 @@ impl Op for MatVec {
         if self.beta.is_some() { "AddmvBackward0" } else { "MvBackward0" }
     }
 
+    fn attributes(&self) -> Attributes {
+        match self.beta {
+            Some(beta) => vec![
+                ("mat", Attribute::Saved(A)),
+                ("vec", Attribute::Saved(B)),
+                ("alpha", Attribute::float(self.alpha)),
+                ("beta", Attribute::float(beta)),
+            ],
+            None => vec![("self", Attribute::Saved(A)), ("vec", Attribute::Saved(B))],
+        }
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let mut out = Gradients::new();
@@ -419,6 +485,27 @@ impl Op for MatVec {
             None
         });
         Ok(out)
+    }
+
+    fn jvp(&self, ctx: &Context, t: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let mut sum = None;
+        if let (Some(beta), Some(input)) = (self.beta, &t[0]) {
+            sum = Some(view::expand_to(&scaled(input, beta)?, y[0].shape())?);
+        }
+        let first = self.beta.is_some() as usize;
+        let mut add = |a: &Tensor, v: &Tensor| -> Result<()> {
+            let a = Mat(a, self.transposed);
+            let beta = sum.is_some() as u8 as f64;
+            sum = Some(matvec(sum.as_ref(), a, v, [beta, self.alpha], Dest::New)?);
+            Ok(())
+        };
+        if let Some(da) = &t[first] {
+            add(da, ctx.saved(B))?;
+        }
+        if let Some(dv) = &t[first + 1] {
+            add(ctx.saved(A), dv)?;
+        }
+        Ok(Some(smallvec![sum]))
     }
 }
 
@@ -474,10 +561,26 @@ impl Op for Dot {
         self.0
     }
 
+    fn attributes(&self) -> Attributes {
+        let second = if self.0 == "DotBackward0" { "tensor" } else { "other" };
+        vec![("self", Attribute::Saved(A)), (second, Attribute::Saved(B))]
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let times = |wanted: bool, role| Ok(if wanted { Some(g * ctx.saved(role)) } else { None });
         Ok(smallvec![times(ctx.needs(0), B)?, times(ctx.needs(1), A)?])
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let times = |v: &Option<Tensor>, role| match v {
+            Some(v) => dot(self.0, v, ctx.saved(role), Dest::New).map(Some),
+            None => Ok(None),
+        };
+        Ok(Some(smallvec![match (times(&v[0], B)?, times(&v[1], A)?) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        }]))
     }
 }
 

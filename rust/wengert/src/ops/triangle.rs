@@ -2,7 +2,9 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
+use crate::graph::{
+    Attribute, Attributes, Context, Gradients, Op, ValuesOnly, forward::linear, record,
+};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -18,9 +20,21 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
         fn name(&self) -> &'static str {
             if self.lower { "TrilBackward0" } else { "TriuBackward0" }
         }
+
+        fn attributes(&self) -> Attributes {
+            vec![("diagonal", Attribute::int(self.diagonal))]
+        }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(triangle(g, self.diagonal, self.lower)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| triangle(v, self.diagonal, self.lower))
         }
     }
     let [.., rows, columns] = *x.shape() else {
@@ -104,6 +118,14 @@ impl Diagonal {
         Layout::strided(&shape, &strides, offset as usize)
     }
 
+    fn attributes(self) -> Attributes {
+        vec![
+            ("offset", Attribute::int(self.offset)),
+            ("dim1", Attribute::int(self.rows)),
+            ("dim2", Attribute::int(self.columns)),
+        ]
+    }
+
     /// The diagonal of `x`, a view.
     fn cut(self, x: &Tensor) -> Result<Tensor> {
         struct Cut(Diagonal, Dims);
@@ -111,9 +133,23 @@ impl Diagonal {
             fn name(&self) -> &'static str {
                 "DiagonalBackward0"
             }
+
+            fn attributes(&self) -> Attributes {
+                let mut list = self.0.attributes();
+                list.push(("self_sym_sizes", Attribute::sizes(&self.1)));
+                list
+            }
             fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
                 Ok(smallvec![Some(self.0.embed("DiagonalBackwardBackward0", g, &self.1)?)])
+            }
+            fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                _: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                linear(v, |v| self.0.cut(v))
             }
         }
         let y = x.view_as_layout(self.of(x.layout()));
@@ -130,9 +166,21 @@ impl Diagonal {
             fn name(&self) -> &'static str {
                 self.0
             }
+
+            fn attributes(&self) -> Attributes {
+                self.1.attributes()
+            }
             fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
                 Ok(smallvec![Some(self.1.cut(g)?)])
+            }
+            fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                y: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                linear(v, |v| self.1.embed(self.0, v, y[0].shape()))
             }
         }
         let y = Tensor::zeros(shape, x.dtype())?;

@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -49,14 +49,22 @@ impl Op for Reshape {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        match self.name {
+            "ViewBackward0" | "UnsafeViewBackward0" | "SqueezeBackward0" | "SqueezeBackward1" => {
+                vec![("self_sym_sizes", Attribute::sizes(&self.shape))]
+            }
+            _ => Attributes::new(),
+        }
+    }
+
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(reshape_to(g, &self.shape)?)])
     }
 
     fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
-        let Some(v) = &v[0] else { return Ok(None) };
-        Ok(Some(smallvec![Some(reshape_to(v, y[0].shape())?)]))
+        linear(v, |v| reshape_to(v, y[0].shape()))
     }
 }
 
@@ -165,9 +173,35 @@ impl Op for Permute {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        match (self.name, &self.inverse[..]) {
+            ("PermuteBackward0", inverse) => {
+                let mut dims = Indices::from_elem(0, inverse.len());
+                for (d, &i) in inverse.iter().enumerate() {
+                    dims[i as usize] = d as i64;
+                }
+                vec![("dims", Attribute::ints(&dims))]
+            }
+            ("TransposeBackward0", inverse) => {
+                let moved = |(d, i): (usize, &i64)| (d as i64 != *i).then_some(d);
+                let mut swapped = inverse.iter().enumerate().filter_map(moved);
+                let first = swapped.next().unwrap_or(0);
+                let second = swapped.next().unwrap_or(first);
+                vec![("dim0", Attribute::int(first)), ("dim1", Attribute::int(second))]
+            }
+            _ => Attributes::new(),
+        }
+    }
+
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(permute(g, &self.inverse)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let place = |d: usize| self.inverse.iter().position(|&i| i as usize == d).unwrap_or(d);
+        let order: Indices = (0..self.inverse.len()).map(|d| place(d) as i64).collect();
+        linear(v, |v| permute(v, &order))
     }
 }
 
@@ -320,6 +354,10 @@ impl Op for Expand {
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         Ok(smallvec![grads[0].clone()])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| expand_to(v, y[0].shape()))
     }
 }
 

@@ -146,6 +146,16 @@ impl Tensor {
         Some(Edge { node, output: 0 })
     }
 
+    /// The same data as a leaf whose gradient is added up in another leaf's accumulator.
+    pub(crate) fn alias_of_leaf(&self, accumulator: &NodeRef) -> Tensor {
+        let alias = self.detach();
+        let mut autograd = alias.0.autograd.lock();
+        autograd.rare.get_or_insert_default().accumulator = Some(accumulator.downgrade());
+        drop(autograd);
+        alias.0.requires_grad.store(true, Ordering::Relaxed);
+        alias
+    }
+
     /// Gives the tensor a history.
     #[inline]
     pub fn set_edge(&self, edge: Edge) {

@@ -10,7 +10,7 @@
 //! ```
 
 use super::{for_kernel, for_user, with_real};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::{Dims, wrap_dim};
 use crate::ops::tags::*;
@@ -52,9 +52,26 @@ impl Op for Rule {
         self.0.names()[1]
     }
 
+    fn attributes(&self) -> Attributes {
+        vec![("result", Attribute::Saved(0)), ("dim", Attribute::int(self.1))]
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         Ok(smallvec![Some(backward(self.0, g, ctx.saved(0), self.1)?)])
+    }
+
+    /// `dy = y (dx - Σ y dx)`, or `dx - Σ e^y dx` for the logarithm.
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let Rule(which, dim) = *self;
+        let y = ctx.saved(0);
+        linear(v, |v| match which {
+            // The Jacobian is symmetric.
+            Which::Plain => backward(which, v, y, dim),
+            Which::Log => {
+                Ok(v - reduce::sum(&(v * unary::exp(y)?), Some(&[dim as i64]), true, None)?)
+            }
+        })
     }
 }
 
@@ -104,6 +121,14 @@ const Y: u8 = 1;
 impl Op for BackwardRule {
     fn name(&self) -> &'static str {
         self.0.names()[2]
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("grad_output", Attribute::Saved(G)),
+            ("output", Attribute::Saved(Y)),
+            ("dim", Attribute::int(self.1)),
+        ]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -198,6 +223,15 @@ struct LogSumExp {
 impl Op for LogSumExp {
     fn name(&self) -> &'static str {
         "LogsumexpBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("self", Attribute::Saved(0)),
+            ("result", Attribute::Saved(1)),
+            ("dim", Attribute::axes(&self.mask)),
+            ("keepdim", Attribute::bool(self.keepdim)),
+        ]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
