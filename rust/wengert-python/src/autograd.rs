@@ -1,6 +1,7 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
 use crate::error::{OrRaise, guarded};
+use crate::nested;
 use crate::node::node_of;
 use crate::teach;
 use crate::tensor::{PyTensor, wrap};
@@ -51,19 +52,29 @@ pub fn set_grad(slf: &Bound<'_, PyTensor>, value: Option<&Bound<'_, PyAny>>) -> 
         return Err(PyRuntimeError::new_err(format!(
             "attempting to assign a gradient with dtype '{}' to a tensor with grad_dtype '{}'. The \
              gradient must match the tensor's dtype.",
-            g.dtype().scalar_type_name(),
+            cpp_name(g.dtype()),
             t.dtype().scalar_type_name()
         )));
     }
     if g.shape() != t.shape() {
         return Err(PyRuntimeError::new_err(format!(
-            "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}",
-            t.shape(),
-            g.shape()
+            "attempting to assign a gradient of size '{:?}' to a tensor of size '{:?}'. Please ensure \
+             that the gradient and the tensor are the same size",
+            g.shape(),
+            t.shape()
         )));
     }
     t.set_grad(Some(g));
     Ok(())
+}
+
+/// What C++ calls the type, which PyTorch's message does, too.
+fn cpp_name(dtype: wengert::DType) -> String {
+    match dtype {
+        wengert::DType::Float32 => "float".to_owned(),
+        wengert::DType::Float64 => "double".to_owned(),
+        other => other.scalar_type_name().to_owned(),
+    }
 }
 
 /// `Tensor.detach_()`.
@@ -165,7 +176,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options))
+    nested::run(|| guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options)))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -201,6 +212,13 @@ pub fn backward(
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let roots = points(tensors, "tensors")?;
+    let given = |g: Option<&Bound<'_, PyAny>>| g.is_some_and(|g| !g.is_none());
+    if given(grad_tensors) && given(grad_variables) {
+        return Err(PyRuntimeError::new_err(
+            "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. \
+             Please only use `grad_tensors`.",
+        ));
+    }
     let gradients = gradients(grad_tensors.or(grad_variables))?;
     if !gradients.is_empty() && gradients.len() != roots.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -282,10 +300,10 @@ pub fn grad<'py>(
         )));
     }
     if inputs.is_empty() {
-        return Err(PyValueError::new_err("grad requires non-empty inputs."));
+        return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = guarded(|| graph::grad_at(&outputs, &gradients, &inputs, options))?;
+    let found = nested::run(|| guarded(|| graph::grad_at(&outputs, &gradients, &inputs, options)))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match (gradient, input) {
@@ -300,8 +318,8 @@ pub fn grad<'py>(
                     Point::Edge(e) => format!("inputs[{i}], an edge to {}", e.node.name()),
                 };
                 return Err(PyRuntimeError::new_err(format!(
-                    "One of the differentiated Tensors appears to not have been used in the graph. \
-                     Set allow_unused=True if this is the desired behavior. ({which})"
+                    "The differentiated Tensor at index {i} appears to not have been used in the \
+                     graph. Set allow_unused=True if this is the desired behavior. ({which})"
                 )));
             }
         });

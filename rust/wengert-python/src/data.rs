@@ -375,6 +375,9 @@ pub fn reduce<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTuple>> 
     if !t.is_leaf() {
         teach::warn_copy_of_computed(py, &t)?;
     }
+    if t.hook_host(crate::hooks::dict_of).is_some() {
+        py.import("wengert.utils.hooks")?.call_method1("warn_if_has_hooks", (slf,))?;
+    }
     let dtype = crate::types::dtype_object(py, t.dtype())?;
     let shape = PyTuple::new(py, t.shape())?;
 

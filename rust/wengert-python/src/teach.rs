@@ -91,7 +91,7 @@ pub fn require_grad(made: &Tensor) -> PyResult<()> {
         made,
         "Only Tensors of floating point and complex dtype can require gradients",
     )?;
-    made.set_requires_grad(true).or_raise()
+    made.require_grad_from_start().or_raise()
 }
 
 /// Refuses types that have no gradients; `sentence` is PyTorch's, which has several.

@@ -78,7 +78,7 @@ impl Story {
 }
 
 /// The operation's name as PyTorch's messages have it: `Exp` for `ExpBackward0`.
-pub fn operation(node: &'static str) -> &'static str {
+pub fn operation(node: &str) -> &str {
     let stem = node.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.strip_suffix("Backward").filter(|s| !s.is_empty()).unwrap_or(node)
 }
@@ -86,16 +86,14 @@ pub fn operation(node: &'static str) -> &'static str {
 /// A tensor that `node` saved was written to.
 #[cold]
 pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -> Error {
+    let which = |k, node: &Node| format!(", which is output {k} of {},", operation(node.name()));
     let maker = match origin {
-        Origin::Output(k) => Some((u32::from(k), node.name())),
+        Origin::Output(k) => which(u32::from(k), node),
         _ => saved
             .edge_if_any()
             .filter(|e| e.node.op().leaf().is_none())
-            .map(|e| (e.output, e.node.name())),
+            .map_or(String::new(), |e| which(e.output, &e.node)),
     };
-    let maker = maker.map_or(String::new(), |(k, name)| {
-        format!(", which is output {k} of {},", operation(name))
-    });
     let now = saved.storage().version();
     let writes = match now.wrapping_sub(version) {
         1 => "It was overwritten".to_owned(),
@@ -168,7 +166,8 @@ pub(super) fn leaf_view_written(target: &Tensor, base: &Tensor, op: &'static str
         ),
         Site::here(),
     );
-    let story = match target.edge_if_any() {
+    let maker = target.edge_if_any();
+    let story = match &maker {
         Some(e) => story.at(&format!("{} made the view", operation(e.node.name())), e.node.site()),
         None => story,
     };

@@ -15,6 +15,12 @@ pub(super) const RECORD: u32 = 1;
 /// A level of forward mode is open: operations on dual tensors give dual tensors.
 pub(super) const FORWARD: u32 = 2;
 
+/// Tensors that are saved go through hooks, see [`saved`](super::saved).
+pub(super) const SAVED_TENSOR_HOOKS: u32 = 4;
+
+/// Somebody wants to know of writes, see [`watch`](super::watch).
+pub(super) const WATCHED_WRITES: u32 = 8;
+
 /// What a thread knows. The number of the newest node stands beside the mode because whoever
 /// records needs both, and finding a thread's variables costs a call in a shared library.
 pub(super) struct PerThread {
@@ -117,11 +123,29 @@ impl ValuesOnly {
     #[must_use = "the mode is restored when the guard is dropped"]
     #[allow(clippy::new_without_default)]
     pub fn new() -> ValuesOnly {
-        ValuesOnly(THREAD.with(|t| t.mode.replace(0)))
+        let rest = SAVED_TENSOR_HOOKS | WATCHED_WRITES;
+        ValuesOnly(THREAD.with(|t| t.mode.replace(t.mode.get() & rest)))
     }
 }
 
 impl Drop for ValuesOnly {
+    fn drop(&mut self) {
+        THREAD.with(|t| t.mode.set(self.0));
+    }
+}
+
+/// Recording until this guard is dropped, whatever the user asked for, in inference mode too: for
+/// graphs that no user sees.
+pub(super) struct Recording(u32);
+
+impl Recording {
+    #[must_use = "the mode is restored when the guard is dropped"]
+    pub(super) fn new() -> Recording {
+        Recording(THREAD.with(|t| t.mode.replace(t.mode.get() & FORWARD | RECORD)))
+    }
+}
+
+impl Drop for Recording {
     fn drop(&mut self) {
         THREAD.with(|t| t.mode.set(self.0));
     }

@@ -1,8 +1,10 @@
 //! From an operation's inputs and outputs to a node.
 
+use super::anomaly;
 use super::arena::NodeRef;
-use super::mode::{self, FORWARD, PerThread, RECORD, THREAD};
+use super::mode::{self, FORWARD, PerThread, RECORD, SAVED_TENSOR_HOOKS, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::saved::record_packed;
 use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
@@ -70,37 +72,26 @@ pub(super) fn attach(
     for input in inputs {
         edges.push(input.edge()?);
     }
+    if !saves.is_empty() && thread.mode.get() & SAVED_TENSOR_HOOKS != 0 {
+        return record_packed(outputs, inputs, saves, edges, op, thread);
+    }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
         if tensor.is_inference() {
             return Err(super::inplace::saved_inference_error());
         }
         let version = tensor.storage().version_for_saving();
-        let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
-            Saved {
-                tensor: tensor.alias_with_edge(None),
-                version,
-                origin: Origin::Output(k as u16),
-                role,
-            }
-        } else {
-            let at = inputs.iter().position(|i| i.same(tensor));
-            let origin = at.map_or(Origin::Value, |i| Origin::Input(i as u16));
-            Saved { tensor: tensor.clone(), version, origin, role }
+        let (tensor, origin) = match outputs.iter().position(|o| o.same(tensor)) {
+            Some(k) => (tensor.alias_with_edge(None), Origin::Output(k as u16)),
+            None => (tensor.clone(), Origin::of_input(inputs.iter().position(|i| i.same(tensor)))),
         };
-        saved.push(entry);
+        saved.push(Saved { tensor: Some(tensor), version, origin, role });
     }
     let mut metas: SmallVec<[OutputMeta; 1]> = SmallVec::new();
     for output in outputs {
         metas.push(OutputMeta::of(output));
     }
-    let node = NodeRef::new(Node {
-        seq: next_seq(&edges, &thread.newest),
-        op,
-        edges,
-        outputs: metas,
-        state: Lock::new(State::new(saved, Site::of(thread))),
-    })?;
+    let node = node(edges, op, metas, saved, thread)?;
     if let [output] = outputs {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node, output: 0 });
@@ -113,4 +104,22 @@ pub(super) fn attach(
         }
     }
     Ok(())
+}
+
+/// A new node in the arena.
+#[inline]
+pub(super) fn node(
+    edges: SmallVec<[Option<Edge>; 2]>,
+    op: Box<dyn Op>,
+    outputs: SmallVec<[OutputMeta; 1]>,
+    saved: SmallVec<[Saved; 2]>,
+    thread: &PerThread,
+) -> Result<NodeRef> {
+    let state = Lock::new(State::new(saved, Site::of(thread)));
+    let node =
+        NodeRef::new(Node { seq: next_seq(&edges, &thread.newest), op, edges, outputs, state })?;
+    if anomaly::is_enabled() {
+        anomaly::made(&node);
+    }
+    Ok(node)
 }

@@ -99,6 +99,22 @@ impl Tensor {
         Ok(())
     }
 
+    /// [`Tensor::set_requires_grad`] for a tensor that was just made.
+    ///
+    /// # Errors
+    /// For integer types.
+    pub fn require_grad_from_start(&self) -> Result<()> {
+        if !self.dtype().is_floating() {
+            bail!(
+                Grad,
+                "",
+                "Only Tensors of floating point and complex dtype can require gradients, got {}",
+                self.dtype()
+            );
+        }
+        self.set_requires_grad(true)
+    }
+
     /// The node that made this tensor; `None` for leaves.
     pub fn grad_fn(&self) -> Option<Edge> {
         // A failure to refresh leaves the history as it was; the next recorded use reports it.
@@ -143,6 +159,16 @@ impl Tensor {
         }
         let node = autograd.rare.as_ref()?.accumulator.as_ref()?.upgrade()?;
         Some(Edge { node, output: 0 })
+    }
+
+    /// The same data as a leaf whose gradient is added up in another leaf's accumulator.
+    pub(crate) fn alias_of_leaf(&self, accumulator: &NodeRef) -> Tensor {
+        let alias = self.detach();
+        let mut autograd = alias.0.autograd.lock();
+        autograd.rare.get_or_insert_default().accumulator = Some(accumulator.downgrade());
+        drop(autograd);
+        alias.0.requires_grad.store(true, Ordering::Relaxed);
+        alias
     }
 
     /// Gives the tensor a history.
@@ -222,14 +248,16 @@ impl Tensor {
 
     /// Replaces the accumulated gradient.
     pub fn set_grad(&self, grad: Option<Tensor>) {
-        let old = {
-            let mut autograd = self.0.autograd.lock();
-            if grad.is_none() && autograd.rare.is_none() {
-                return;
-            }
-            std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
-        };
-        drop(old);
+        drop(self.swap_grad(grad));
+    }
+
+    /// Replaces the accumulated gradient and gives the old one.
+    pub(crate) fn swap_grad(&self, grad: Option<Tensor>) -> Option<Tensor> {
+        let mut autograd = self.0.autograd.lock();
+        if grad.is_none() && autograd.rare.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
     }
 
     /// Keeps the gradient of a computed tensor in `.grad` during backward.
