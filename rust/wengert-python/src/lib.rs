@@ -7,7 +7,7 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`] | backward passes |
+//! | [`autograd`], [`deep`] | backward passes; passes within passes |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
@@ -24,6 +24,7 @@ mod autograd;
 mod bind;
 mod cell;
 mod data;
+mod deep;
 mod error;
 mod forward;
 mod function;
