@@ -1,7 +1,7 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::error::{OrRaise, guarded};
-use crate::nested;
+use crate::deep;
+use crate::error::OrRaise;
 use crate::node::node_of;
 use crate::teach;
 use crate::tensor::{PyTensor, wrap};
@@ -162,10 +162,11 @@ pub fn backward_of(
 ) -> PyResult<()> {
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
     let root = Point::Tensor(slf.get().tensor());
-    run_backward(&[root], gradients(gradient)?, retain_graph, create_graph, inputs)
+    run_backward(slf.py(), &[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
 
 fn run_backward(
+    py: Python<'_>,
     roots: &[Point],
     gradients: Vec<Option<Tensor>>,
     retain_graph: Option<bool>,
@@ -176,7 +177,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    nested::run(|| guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options)))
+    deep::pass(py, || graph::backward_at(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -228,7 +229,7 @@ pub fn backward(
         )));
     }
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
-    run_backward(&roots, gradients, retain_graph, create_graph, inputs)
+    run_backward(tensors.py(), &roots, gradients, retain_graph, create_graph, inputs)
 }
 
 /// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
@@ -303,7 +304,7 @@ pub fn grad<'py>(
         return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = nested::run(|| guarded(|| graph::grad_at(&outputs, &gradients, &inputs, options)))?;
+    let found = deep::pass(py, || graph::grad_at(&outputs, &gradients, &inputs, options))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match (gradient, input) {

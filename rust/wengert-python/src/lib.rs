@@ -8,7 +8,7 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
+//! | [`autograd`], [`deep`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
@@ -28,17 +28,17 @@ mod bind;
 mod block;
 mod cell;
 mod data;
+mod deep;
 mod error;
 mod exchange;
 mod forward;
-mod garbage;
 mod function;
+mod garbage;
 mod grad_mode;
 mod held;
 mod hooks;
 mod index;
 mod inference;
-mod nested;
 mod node;
 mod numpy;
 mod object;

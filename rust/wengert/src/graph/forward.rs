@@ -136,6 +136,18 @@ pub(super) fn refresh() {
     switch(FORWARD, open && ENABLED.get() && !super::is_inference_mode());
 }
 
+/// All levels that are open on this thread.
+pub(super) fn levels() -> Vec<Arc<Level>> {
+    OPEN.with_borrow(Vec::clone)
+}
+
+/// Makes these the levels that are open on this thread.
+pub(super) fn set_levels(levels: Vec<Arc<Level>>) {
+    let before = OPEN.replace(levels);
+    refresh();
+    drop(before);
+}
+
 /// The levels that tangents are computed for, outermost first.
 pub(super) fn active() -> SmallVec<[Arc<Level>; 2]> {
     if !mode::is_forward() {

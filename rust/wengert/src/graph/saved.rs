@@ -107,12 +107,19 @@ pub fn saved_tensor_hooks_disabled() -> Option<String> {
 }
 
 /// The pairs of hooks of this thread, for another thread that works on its behalf.
-pub fn saved_tensor_hooks() -> Vec<Arc<dyn SavedTensorHooks>> {
+pub(super) fn saved_tensor_hooks() -> Vec<Arc<dyn SavedTensorHooks>> {
     if mode::mode() & SAVED_TENSOR_HOOKS != 0 {
         HOOKS.with_borrow(|h| h.active.clone())
     } else {
         Vec::new()
     }
+}
+
+/// Makes these the pairs of hooks of this thread.
+pub(super) fn set_saved_tensor_hooks(active: Vec<Arc<dyn SavedTensorHooks>>) {
+    mode::switch(SAVED_TENSOR_HOOKS, !active.is_empty());
+    let before = HOOKS.with_borrow_mut(|h| std::mem::replace(&mut h.active, active));
+    drop(before);
 }
 
 /// The innermost pair.
