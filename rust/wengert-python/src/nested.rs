@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use wengert::graph::mode::Modes;
+use wengert::graph::inference::Modes;
 
 /// Levels on one thread.
 const DEEP: u32 = 60;
