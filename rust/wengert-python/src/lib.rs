@@ -79,6 +79,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(data::_rebuild_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::from_numpy, m)?)?;
+    m.add_function(wrap_pyfunction!(numpy::set_check_numpy, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::frombuffer, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::backward, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::grad, m)?)?;
@@ -105,8 +106,16 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     });
     wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
+    let elsewhere = [
+        "backward",
+        "grad",
+        "operations",
+        "live_nodes",
+        "memory_stats",
+        "Node",
+        "SavedTensor",
+        "set_check_numpy",
+    ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use wengert::graph::mode::Modes;
+use wengert::graph::inference::InferenceMode;
+use wengert::graph::{GradMode, is_grad_enabled, is_inference_mode};
 
 /// Levels on one thread.
 const DEEP: u32 = 60;
@@ -67,9 +68,10 @@ fn elsewhere<T: Send>(work: impl FnOnce() -> PyResult<T> + Send) -> PyResult<T> 
     if WAITING.fetch_add(1, Ordering::Relaxed) >= MOST {
         return Err(too_deep("a hook or a derivative calls backward without end?"));
     }
-    let modes = Modes::current();
+    let (recording, inference) = (is_grad_enabled(), is_inference_mode());
     let moved = move || {
-        let _modes = modes.hold();
+        let _inference = inference.then(|| InferenceMode::new(true));
+        let _recording = GradMode::new(recording);
         Python::attach(|_| run(work))
     };
     let waited = Python::attach(|py| {
