@@ -391,7 +391,7 @@ def test_set_is_refused():
     with pytest.raises(RuntimeError, match="shared"):
         x.set_(torch.zeros(3))
     assert view.tolist() == [1.0] * 4
-    with pytest.raises(RuntimeError, match="type Double to a tensor of type Float|float64"):
+    with pytest.raises(RuntimeError, match=r"type Double to a tensor of type Float|float64"):
         torch.ones(3).set_(torch.ones(3, dtype=torch.float64))
     with pytest.raises(RuntimeError, match="leaf"):
         leaf().set_(torch.ones(3))
