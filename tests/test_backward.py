@@ -176,7 +176,7 @@ def test_a_failing_hook_changes_no_gradient():
     assert x.grad.tolist() == [2.0, 3.0, 4.0]
 
 
-# ------------------------------------------------------------------- the memory and identity of .grad
+# ------------------------------------------------------------ the memory and identity of .grad
 
 
 def test_grad_stays_the_same_object():

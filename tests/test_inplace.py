@@ -105,7 +105,7 @@ def test_what_a_write_saves_is_the_new_or_the_old_value_as_its_rule_needs():
         np.testing.assert_allclose(x.grad.tolist(), derivative(np.array([0.5, 1.5])), rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------- NumPy over our memory
+# ------------------------------------------------------------ NumPy over our memory
 
 
 def test_d20_a_write_through_a_numpy_array_is_noticed():

@@ -31,9 +31,9 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::ptr;
-use wengert::kernels::interrupt::Interruptible;
 use wengert::graph::Site;
 use wengert::graph::site::{Held, Host, Place, set_host};
+use wengert::kernels::interrupt::Interruptible;
 
 /// How many places are remembered; the oldest are forgotten first.
 const KEPT: usize = 1 << 16;
