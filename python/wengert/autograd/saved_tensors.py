@@ -186,7 +186,7 @@ class _AllowMutationOnSavedContext:
         if cloned is not None:
             return cloned
         original = self.original.get(handle)
-        if getattr(_active, "context", None) is not self or original is None:
+        if original is None:  # the block has ended
             raise AssertionError(
                 "Trying to backward outside of the 'allow_mutation_on_saved_tensors' context in "
                 "which the graph was originally recorded."

@@ -26,7 +26,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyList, PyTuple, PyType};
+use pyo3::types::PyWeakrefMethods;
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ struct State {
     /// Empty if all are differentiable.
     outputs: SmallVec<[Output; 8]>,
     node: Option<WeakNodeRef>,
+    /// What remains of a node that died before its context did.
+    remains: Option<NodeRef>,
     /// Hand on missing gradients as None instead of zeros: all, or those of constant outputs.
     bare_grads: bool,
     bare_constant_grads: bool,
@@ -790,8 +793,19 @@ impl Drop for KeepsGraph {
 
 /// The rule of a user's Function: its `backward`.
 struct FunctionOp {
+    /// The context; a weak reference to it if the context owns the node and not the other way round.
     ctx: Held,
     name: Arc<str>,
+}
+
+impl FunctionOp {
+    fn context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyFunctionCtx>> {
+        let held = self.ctx.bind(py);
+        match held.cast::<PyFunctionCtx>() {
+            Ok(ctx) => Some(ctx.clone()),
+            Err(_) => held.cast::<PyWeakrefReference>().ok()?.upgrade()?.cast_into().ok(),
+        }
+    }
 }
 
 impl Op for FunctionOp {
@@ -801,11 +815,29 @@ impl Op for FunctionOp {
 
     fn backward(&self, context: &Context, grads: &[Option<Tensor>]) -> wengert::Result<Gradients> {
         let _keeps = KeepsGraph(KEEPS_GRAPH.replace(context.keeps_graph()));
-        Python::attach(|py| {
-            let ctx = self.ctx.bind(py).cast::<PyFunctionCtx>().map_err(PyErr::from)?;
-            self.run(ctx, grads)
-        })
-        .map_err(from_py)
+        Python::attach(|py| self.run(&self.context(py).ok_or_else(freed)?, grads)).map_err(from_py)
+    }
+
+    /// A context that somebody asked for goes on as a node when its node dies: it then owns the edges
+    /// and what was saved.
+    fn outlived(&self, remains: NodeRef) {
+        Python::try_attach(|py| {
+            if let Some(ctx) = self.context(py)
+                && ctx.get_refcnt() > 2
+            {
+                let mut state = ctx.get().0.lock();
+                state.node = Some(remains.downgrade());
+                state.remains = Some(remains);
+            }
+        });
+    }
+
+    fn remains(&self) -> Option<Box<dyn Op>> {
+        let weak = Python::try_attach(|py| {
+            let ctx = self.context(py)?;
+            Some(PyWeakrefReference::new(&ctx).ok()?.into_any().unbind())
+        });
+        Some(Box::new(FunctionOp { ctx: Held::new(weak??), name: self.name.clone() }))
     }
 
     fn needs_calling_thread(&self) -> bool {
@@ -973,8 +1005,14 @@ pub fn _user_rule<'py>(cls: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// The context that a node of a user's Function has.
 pub fn context_of<'py>(py: Python<'py>, node: &NodeRef) -> Option<Bound<'py, PyFunctionCtx>> {
-    let held = node.op().host()?.downcast_ref::<Held>()?;
-    held.bind(py).cast::<PyFunctionCtx>().ok().cloned()
+    let held = node.op().host()?.downcast_ref::<Held>()?.bind(py);
+    match held.cast::<PyFunctionCtx>() {
+        Ok(ctx) => {
+            node.set_outlived();
+            Some(ctx.clone())
+        }
+        Err(_) => held.cast::<PyWeakrefReference>().ok()?.upgrade()?.cast_into().ok(),
+    }
 }
 
 /// Tensors with the values of these that cannot be differentiated: the attempt raises `message`.

@@ -8,13 +8,13 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
+//! | [`autograd`], [`deep`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
-//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
+//! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
-//! | [`types`], [`error`] | dtype, device, Size; exceptions |
-//! | [`site`] | where the user's code is |
+//! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
+//! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
 //! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
@@ -25,8 +25,10 @@ mod anomaly;
 mod args;
 mod autograd;
 mod bind;
+mod block;
 mod cell;
 mod data;
+mod deep;
 mod error;
 mod exchange;
 mod forward;
@@ -37,16 +39,17 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
-mod nested;
 mod node;
 mod numpy;
 mod object;
+mod observe;
 mod random;
 mod resize;
 mod saved;
 mod settings;
 mod site;
 mod task;
+mod teach;
 mod tensor;
 mod types;
 
@@ -66,6 +69,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
+    block::install(m)?;
     grad_mode::install(m)?;
     function::install(m)?;
     saved::install(m)?;
@@ -91,6 +95,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    observe::install(m)?;
     settings::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
@@ -114,6 +119,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         "memory_stats",
         "Node",
         "SavedTensor",
+        "record_function",
         "set_check_numpy",
     ];
     let all = PyList::empty(py);

@@ -27,6 +27,7 @@
 //! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
 //!   writes.
 //! * [`custom`]: operations whose derivative a user wrote.
+//! * [`surroundings`]: what was said to a thread, for another one that works on its behalf.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
 //! * [`census`]: which live graphs hold how much memory; [`garbage`]: what only owns itself.
 //! * [`inplace`]: writes to tensors with history, also through views.
@@ -41,7 +42,7 @@ pub mod backward;
 pub mod census;
 mod commit;
 pub mod custom;
-pub(crate) mod explain;
+pub mod explain;
 pub(crate) mod fork;
 pub mod forward;
 pub mod garbage;
@@ -54,6 +55,7 @@ mod point;
 pub mod record;
 pub mod saved;
 pub mod site;
+pub mod surroundings;
 pub mod task;
 mod transpose;
 pub mod watch;

@@ -83,6 +83,17 @@ pub trait Op: Send + Sync {
         None
     }
 
+    /// Told where the rest of the node went, when it dies although the embedding language has a use
+    /// for it, see [`Node::set_outlived`].
+    fn outlived(&self, remains: NodeRef) {
+        drop(remains);
+    }
+
+    /// The rule of what remains of a node that dies.
+    fn remains(&self) -> Option<Box<dyn Op>> {
+        None
+    }
+
     /// What the node keeps, under PyTorch's names, for those who look at the graph.
     fn attributes(&self) -> Attributes {
         Attributes::new()
@@ -286,6 +297,8 @@ pub(super) struct NodeHooks {
     pub retain: Vec<(u32, WeakTensor)>,
     /// Saved tensors that hooks store.
     pub packed: Vec<PackedTensor>,
+    /// Whether the embedding language may need what the node knows after its death.
+    pub outlived: bool,
     /// The embedding language's object for this node, not owned.
     pub object: usize,
     /// What that language stores with the node.
@@ -475,6 +488,31 @@ impl Node {
             removed = Some(hooks.retain.remove(at));
         }
         drop(removed);
+    }
+
+    /// Has the node's edges and what it saved handed to [`Op::outlived`] when it dies.
+    pub fn set_outlived(&self) {
+        self.state.lock().hooks.get_or_insert_default().outlived = true;
+    }
+
+    /// What is to be handed over by a node that is about to be dropped.
+    pub(super) fn bequest(&mut self) -> Option<Node> {
+        let state = self.state.get_mut();
+        if !state.hooks.as_ref().is_some_and(|h| h.outlived) {
+            return None;
+        }
+        Some(Node {
+            seq: self.seq,
+            op: self.op.remains()?,
+            edges: std::mem::take(&mut self.edges),
+            outputs: std::mem::take(&mut self.outputs),
+            state: Lock::new(State {
+                saved: std::mem::take(&mut state.saved),
+                hooks: state.hooks.take(),
+                site: state.site,
+                freed: state.freed,
+            }),
+        })
     }
 
     /// Keeps the gradient of an output in the tensor's `.grad`.

@@ -12,7 +12,7 @@
 
 use super::arena::NodeRef;
 use super::explain;
-use super::mode::{self, GradMode, SAVED_TENSOR_HOOKS};
+use super::mode::{self, GradMode, PerThread, SAVED_TENSOR_HOOKS};
 use super::node::{Edge, Op, Origin, OutputMeta, Saved};
 use super::record::node;
 use super::site::Site;
@@ -20,7 +20,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
 use smallvec::SmallVec;
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// How tensors are stored between the operation that saves them and the rule that needs them.
@@ -107,12 +107,19 @@ pub fn saved_tensor_hooks_disabled() -> Option<String> {
 }
 
 /// The pairs of hooks of this thread, for another thread that works on its behalf.
-pub fn saved_tensor_hooks() -> Vec<Arc<dyn SavedTensorHooks>> {
+pub(super) fn saved_tensor_hooks() -> Vec<Arc<dyn SavedTensorHooks>> {
     if mode::mode() & SAVED_TENSOR_HOOKS != 0 {
         HOOKS.with_borrow(|h| h.active.clone())
     } else {
         Vec::new()
     }
+}
+
+/// Makes these the pairs of hooks of this thread.
+pub(super) fn set_saved_tensor_hooks(active: Vec<Arc<dyn SavedTensorHooks>>) {
+    mode::switch(SAVED_TENSOR_HOOKS, !active.is_empty());
+    let before = HOOKS.with_borrow_mut(|h| std::mem::replace(&mut h.active, active));
+    drop(before);
 }
 
 /// The innermost pair.
@@ -146,10 +153,10 @@ pub(super) fn record_packed(
     saves: &[(u8, &Tensor)],
     edges: SmallVec<[Option<Edge>; 2]>,
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
     let metas: SmallVec<[OutputMeta; 1]> = outputs.iter().map(|o| OutputMeta::of(o)).collect();
-    let node = node(edges, op, metas, SmallVec::new(), newest)?;
+    let node = node(edges, op, metas, SmallVec::new(), thread)?;
     for (k, output) in outputs.iter().enumerate() {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node: node.clone(), output: k as u32 });

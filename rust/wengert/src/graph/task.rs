@@ -117,6 +117,11 @@ impl Drop for At {
     }
 }
 
+/// How many passes are running on this thread, each called from the one before.
+pub fn depth() -> usize {
+    TASKS.with_borrow(Vec::len)
+}
+
 /// The number of the innermost pass on this thread.
 pub fn current_task() -> Option<u32> {
     TASKS.with_borrow(|t| Some(t.last()?.plan.id))

@@ -22,6 +22,11 @@ pub fn set_write_watcher(watcher: Option<WriteWatcher>) -> Option<WriteWatcher> 
     WATCHER.replace(watcher)
 }
 
+/// The watcher of this thread's writes.
+pub fn write_watcher() -> Option<WriteWatcher> {
+    WATCHER.with_borrow(Option::clone)
+}
+
 #[inline]
 pub(crate) fn about_to_write(tensor: &Tensor) -> Result<()> {
     if mode::mode() & WATCHED_WRITES != 0 { tell(tensor) } else { Ok(()) }
@@ -30,6 +35,5 @@ pub(crate) fn about_to_write(tensor: &Tensor) -> Result<()> {
 #[cold]
 fn tell(tensor: &Tensor) -> Result<()> {
     // Cloned, so that the watcher may run anything, writes included.
-    let watcher = WATCHER.with_borrow(Option::clone);
-    watcher.map_or(Ok(()), |watcher| watcher(tensor))
+    write_watcher().map_or(Ok(()), |watcher| watcher(tensor))
 }
