@@ -83,6 +83,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(data::_rebuild_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::from_numpy, m)?)?;
+    m.add_function(wrap_pyfunction!(numpy::set_check_numpy, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::frombuffer, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::backward, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::grad, m)?)?;
@@ -119,6 +120,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         "Node",
         "SavedTensor",
         "record_function",
+        "set_check_numpy",
     ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {

@@ -91,12 +91,12 @@ pub fn backward_at(
     pass.accumulate = true;
     let seeds = seed(roots, gradients)?;
     if let Some(inputs) = inputs {
+        pass.restrict(inputs)?;
         for input in inputs {
             if let Point::Tensor(t) = input {
                 t.retain_grad()?;
             }
         }
-        pass.restrict(inputs)?;
     }
     pass.run(seeds)
 }
