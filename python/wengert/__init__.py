@@ -25,12 +25,22 @@ if TYPE_CHECKING:
     from . import return_types as return_types
     from . import special as special
     from . import utils as utils
+    from ._einsum import einsum as einsum
+    from ._limits import finfo as finfo
+    from ._limits import iinfo as iinfo
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph"]
+__all__ = ["draw_graph", "einsum", "finfo", "iinfo"]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "special", "utils"})
+# Where functions live that are written in Python.
+_HOMES = {
+    "draw_graph": "graph_drawing",
+    "einsum": "_einsum",
+    "finfo": "_limits",
+    "iinfo": "_limits",
+}
 
 
 # Typed as object: type checkers find what comes later by themselves.
@@ -39,10 +49,12 @@ def __getattr__(name: str) -> object:
 
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
-    if name == "draw_graph":
-        return import_module(f"{__name__}.graph_drawing").draw_graph
+    if name in _HOMES:
+        function = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = function
+        return function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "draw_graph"})
+    return sorted({*globals(), *_SUBMODULES, *_HOMES})

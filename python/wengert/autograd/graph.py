@@ -13,7 +13,7 @@ from wengert._core import (
     _current_graph_task_notes,
     _gradient_edge,
     _increment_version,
-    _will_engine_execute_node,
+    _Waypoint,
     live_nodes,
 )
 from wengert.utils.hooks import MultiHandle, RemovableHandle
@@ -112,7 +112,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """
     if not tensor.requires_grad:
         raise RuntimeError(
-            "It is not possible to get the gradient edge for a Tensor that does not require gradients"
+            "It is not possible to get the gradient edge for a Tensor that does not require "
+            "gradients"
         )
     return GradientEdge(*_gradient_edge(tensor))
 
@@ -196,9 +197,9 @@ def register_multi_grad_hook(
 class _Waiting:
     """What a hook for several gradients has seen of one backward pass."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.count = sum(map(_will_engine_execute_node, nodes))
-        self.gradients: list[Tensor | None] = [None] * len(nodes)
+    def __init__(self, places: Sequence[_Waypoint]) -> None:
+        self.count = sum(place.is_on_the_way() for place in places)
+        self.gradients: list[Tensor | None] = [None] * len(places)
 
 
 def _state(key: object, make: Callable[[], T]) -> T:
@@ -214,11 +215,12 @@ def _state(key: object, make: Callable[[], T]) -> T:
 def _wait_for_all(
     tensors: Sequence[Tensor], fn: Callable[[Sequence[Tensor | None]], None]
 ) -> RemovableHandle:
-    nodes = [get_gradient_edge(t).node for t in tensors]
+    # Not the nodes: they hold the hooks, which would hold them.
+    places = [_Waypoint(t) for t in tensors]
     key = object()
 
     def hook(index: int, gradient: Tensor) -> None:
-        state = _state(key, lambda: _Waiting(nodes))
+        state = _state(key, lambda: _Waiting(places))
         state.gradients[index] = gradient
         state.count -= 1
         if state.count == 0:

@@ -1,7 +1,7 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::deep;
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
+use crate::nested;
 use crate::node::node_of;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
@@ -58,19 +58,29 @@ pub fn set_grad(slf: &Bound<'_, PyTensor>, value: Option<&Bound<'_, PyAny>>) -> 
         return Err(PyRuntimeError::new_err(format!(
             "attempting to assign a gradient with dtype '{}' to a tensor with grad_dtype '{}'. The \
              gradient must match the tensor's dtype.",
-            g.dtype().scalar_type_name(),
+            cpp_name(g.dtype()),
             t.dtype().scalar_type_name()
         )));
     }
     if g.shape() != t.shape() {
         return Err(PyRuntimeError::new_err(format!(
-            "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}",
-            t.shape(),
-            g.shape()
+            "attempting to assign a gradient of size '{:?}' to a tensor of size '{:?}'. Please ensure \
+             that the gradient and the tensor are the same size",
+            g.shape(),
+            t.shape()
         )));
     }
     t.set_grad(Some(g));
     Ok(())
+}
+
+/// What C++ calls the type, which PyTorch's message does, too.
+fn cpp_name(dtype: wengert::DType) -> String {
+    match dtype {
+        wengert::DType::Float32 => "float".to_owned(),
+        wengert::DType::Float64 => "double".to_owned(),
+        other => other.scalar_type_name().to_owned(),
+    }
 }
 
 /// `Tensor.detach_()`.
@@ -158,11 +168,10 @@ pub fn backward_of(
 ) -> PyResult<()> {
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
     let root = Point::Tensor(slf.get().tensor());
-    run_backward(slf.py(), &[root], gradients(gradient)?, retain_graph, create_graph, inputs)
+    run_backward(&[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
 
 fn run_backward(
-    py: Python<'_>,
     roots: &[Point],
     gradients: Vec<Option<Tensor>>,
     retain_graph: Option<bool>,
@@ -173,7 +182,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    deep::pass(py, || graph::backward_at(roots, &gradients, inputs.as_deref(), options))
+    nested::run(|| guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options)))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -209,6 +218,13 @@ pub fn backward(
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let roots = points(tensors, "tensors")?;
+    let given = |g: Option<&Bound<'_, PyAny>>| g.is_some_and(|g| !g.is_none());
+    if given(grad_tensors) && given(grad_variables) {
+        return Err(PyRuntimeError::new_err(
+            "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. \
+             Please only use `grad_tensors`.",
+        ));
+    }
     let gradients = gradients(grad_tensors.or(grad_variables))?;
     if !gradients.is_empty() && gradients.len() != roots.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -218,7 +234,7 @@ pub fn backward(
         )));
     }
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
-    run_backward(tensors.py(), &roots, gradients, retain_graph, create_graph, inputs)
+    run_backward(&roots, gradients, retain_graph, create_graph, inputs)
 }
 
 /// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
@@ -290,10 +306,10 @@ pub fn grad<'py>(
         )));
     }
     if inputs.is_empty() {
-        return Err(PyValueError::new_err("grad requires non-empty inputs."));
+        return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = deep::pass(py, || graph::grad_at(&outputs, &gradients, &inputs, options))?;
+    let found = nested::run(|| guarded(|| graph::grad_at(&outputs, &gradients, &inputs, options)))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match (gradient, input) {
@@ -308,8 +324,8 @@ pub fn grad<'py>(
                     Point::Edge(e) => format!("inputs[{i}], an edge to {}", e.node.name()),
                 };
                 return Err(PyRuntimeError::new_err(format!(
-                    "One of the differentiated Tensors appears to not have been used in the graph. \
-                     Set allow_unused=True if this is the desired behavior. ({which})"
+                    "The differentiated Tensor at index {i} appears to not have been used in the \
+                     graph. Set allow_unused=True if this is the desired behavior. ({which})"
                 )));
             }
         });

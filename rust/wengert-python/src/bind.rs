@@ -208,7 +208,7 @@ fn finish<'py>(
     if extras.requires_grad
         && let Output::Tensor(t) = &result
     {
-        t.set_requires_grad(true).or_raise()?;
+        t.require_grad_from_start().or_raise()?;
     }
     output(py, result)
 }

@@ -255,7 +255,7 @@ pub fn tensor<'py>(
     }
     let t = tensor_of(data, dtype_argument(dtype)?)?;
     if requires_grad {
-        t.set_requires_grad(true).or_raise()?;
+        t.require_grad_from_start().or_raise()?;
     }
     wrap(data.py(), t)
 }

@@ -6,33 +6,38 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`deep`] | backward passes; passes within passes |
+//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`site`] | where the user's code is |
-//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
+//! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
+//! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod anomaly;
 mod args;
 mod autograd;
 mod bind;
 mod cell;
 mod data;
-mod deep;
 mod error;
+mod exchange;
 mod forward;
 mod function;
+mod garbage;
 mod grad_mode;
 mod held;
 mod hooks;
 mod index;
 mod inference;
+mod nested;
 mod node;
 mod numpy;
 mod object;
@@ -56,6 +61,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
@@ -64,6 +70,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     function::install(m)?;
     saved::install(m)?;
     inference::install(m)?;
+    anomaly::install(m)?;
+    exchange::install(m)?;
     forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
@@ -95,6 +103,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_interrupt_check(|| {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
+    wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
         ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];

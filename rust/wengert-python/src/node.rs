@@ -13,14 +13,15 @@
 use crate::error::{OrRaise, guarded};
 use crate::function::{PyFunctionCtx, context_of};
 use crate::held::Held;
-use crate::hooks;
 use crate::saved::PySavedTensor;
 use crate::tensor::{PyTensor, scalar_object, wrap};
+use crate::{garbage, hooks};
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
@@ -98,6 +99,15 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     Ok(class)
 }
 
+/// The dict that belongs to a node.
+pub fn notes<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyDict>> {
+    let notes = node.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
+    match hooks::dict_of(&notes) {
+        Some(dict) => Ok(dict.bind(py).cast::<PyDict>()?.clone()),
+        None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
+    }
+}
+
 /// The node of an object.
 pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
     match object.cast::<PyNode>() {
@@ -109,11 +119,12 @@ pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
 /// Where gradients go from a node.
 pub fn next_functions<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
     let mut pairs = Vec::with_capacity(node.edges().len());
-    for edge in node.edges() {
-        pairs.push(match edge {
-            Some(e) => (Some(object(py, &e.node)?), e.output),
-            None => (None, 0),
-        });
+    for (edge, shown) in node.edges().iter().zip(node.shown()) {
+        match edge {
+            Some(e) => pairs.push((Some(object(py, &e.node)?), e.output)),
+            None if shown => pairs.push((None, 0)),
+            None => {}
+        }
     }
     PyTuple::new(py, pairs)
 }
@@ -136,6 +147,13 @@ impl PyNode {
         }
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        garbage::traverse_node(&self.0, &visit)
+    }
+
+    /// Nothing to let go of: what the node holds is cleared by itself, and that breaks the cycle.
+    fn __clear__(&self) {}
+
     /// PyTorch's name of the operation, such as `MulBackward0`.
     fn name(&self) -> String {
         match self.0.name() {
@@ -154,12 +172,8 @@ impl PyNode {
 
     /// A dict for whatever one wants to keep with the node; it lives as long as the node.
     #[getter]
-    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let notes = self.0.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
-        match hooks::dict_of(&notes) {
-            Some(dict) => Ok(dict.bind(py).clone()),
-            None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
-        }
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        notes(py, &self.0)
     }
 
     /// The leaf of an accumulator node.
@@ -257,9 +271,9 @@ impl PyNode {
             });
         }
         let found = guarded(|| self.0.apply(&gradients))?;
-        let mut found = found.into_iter().map(|g| g.map(|g| wrap(py, g)).transpose());
-        let result: PyResult<Vec<_>> = found.by_ref().collect();
-        let result = PyTuple::new(py, result?)?;
+        let found = found.into_iter().zip(self.0.shown()).filter_map(|(g, s)| s.then_some(g));
+        let found: PyResult<Vec<_>> = found.map(|g| g.map(|g| wrap(py, g)).transpose()).collect();
+        let result = PyTuple::new(py, found?)?;
         if result.len() == 1 { result.get_item(0) } else { Ok(result.into_any()) }
     }
 
@@ -336,8 +350,8 @@ fn value_of<'py>(
     match attribute {
         Attribute::Saved(role) => tensor(node.saved(role).or_raise()?),
         Attribute::SavedNumber(role) => match node.saved(role).or_raise()? {
-            Some(t) => scalar_object(py, t.item().or_raise()?),
-            None => Ok(none()),
+            Some(t) if t.is_wrapped_number() => scalar_object(py, t.item().or_raise()?),
+            other => tensor(other),
         },
         Attribute::Tensors(list) => {
             let items: PyResult<Vec<_>> = list.into_iter().map(tensor).collect();

@@ -294,7 +294,7 @@ pub fn frombuffer<'py>(
         Tensor::from_parts(storage.or_raise()?, layout, dtype)
     };
     if requires_grad {
-        result.set_requires_grad(true).or_raise()?;
+        result.require_grad_from_start().or_raise()?;
     }
     wrap(buffer.py(), result)
 }

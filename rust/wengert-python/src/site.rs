@@ -33,6 +33,7 @@ use std::path::Path;
 use std::ptr;
 use wengert::graph::Site;
 use wengert::graph::site::{Held, Host, Place, set_host};
+use wengert::kernels::interrupt::Interruptible;
 
 /// How many places are remembered; the oldest are forgotten first.
 const KEPT: usize = 1 << 16;
@@ -382,12 +383,14 @@ fn describe(code: &Bound<'_, PyAny>, offset: u32) -> PyResult<Place> {
     Ok(Place { file, line, function, text })
 }
 
-/// Runs engine code without the interpreter lock. What it records has the site of now.
+/// Runs engine code without the interpreter lock. What it records has the site of now. Long loops may
+/// be left by unwinding with an error (Ctrl-C), which the caller catches.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     let site = Site::here();
     #[allow(clippy::disallowed_methods)] // This is what is to be called instead.
     py.detach(|| {
         let _held = Held::new(site);
+        let _interruptible = Interruptible::new(true);
         work()
     })
 }

@@ -8,14 +8,16 @@ use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, hooks, index, node, numpy, resize};
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
+use wengert::graph::garbage::suspect;
 use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, ops};
 
@@ -68,7 +70,11 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.tensor.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        let tensor = self.tensor.get_mut();
+        tensor.host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        if tensor.owners() > 1 && tensor.may_own_itself() {
+            suspect(tensor);
+        }
     }
 }
 
@@ -192,6 +198,21 @@ impl PyTensor {
     #[pyo3(signature = (*args, **kwargs))]
     fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
         data::legacy_constructor(args, kwargs).map(PyTensor::of)
+    }
+
+    // Garbage. ---------------------------------------------------------------------------------
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        self.look(|t| garbage::traverse(t, &visit))
+    }
+
+    /// Lets go of the tensor; nobody can reach the object any more but what is collected with it.
+    fn __clear__(&self) {
+        let empty = Tensor::zeros(&[0], DType::Float32);
+        if let Ok(empty) = empty {
+            self.tensor.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+            self.tensor.replace(empty);
+        }
     }
 
     // Numbers. -------------------------------------------------------------------------------
@@ -703,12 +724,8 @@ impl PyTensor {
     }
     #[getter]
     fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        slf.get()
-            .tensor()
-            .history()
-            .or_raise()?
-            .map(|e| node::object(slf.py(), &e.node))
-            .transpose()
+        let made = slf.get().tensor().history().or_raise()?;
+        made.map(|e| node::object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {
@@ -863,6 +880,30 @@ impl PyTensor {
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: `view` was filled by `fill_buffer`.
         unsafe { numpy::release_buffer(view) }
+    }
+
+    #[pyo3(signature = (**kwargs))]
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        exchange::dlpack(slf, kwargs)
+    }
+    fn __dlpack_device__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        exchange::dlpack_device(slf.py())
+    }
+    #[pyo3(signature = (data, *, dtype=None, device=None, requires_grad=false))]
+    fn new_tensor<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        exchange::new_tensor(slf, data, dtype, device, requires_grad)
+    }
+    fn is_nonzero(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        exchange::is_nonzero(slf)
     }
 
     // Copies. --------------------------------------------------------------------------------

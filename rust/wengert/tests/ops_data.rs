@@ -314,7 +314,7 @@ fn measure(f: &Function, inputs: &[Tensor]) -> wengert::Result<Tensor> {
 }
 
 fn gradient(y: &Tensor, inputs: &[Tensor], create_graph: bool) -> Vec<Tensor> {
-    let options = Backward { create_graph, ..Default::default() };
+    let options = Backward { create_graph, retain_graph: create_graph };
     let found = graph::grad(std::slice::from_ref(y), &[None], inputs, options).unwrap();
     found
         .into_iter()

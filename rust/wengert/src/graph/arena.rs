@@ -333,6 +333,11 @@ impl NodeRef {
         }
     }
 
+    /// How many handles to this node there are.
+    pub(super) fn owners(&self) -> usize {
+        handles(self.slot().counts.load(Ordering::Acquire)) as usize
+    }
+
     /// An address that identifies the node while it lives.
     pub fn address(&self) -> usize {
         self.0.as_ptr() as usize

@@ -22,20 +22,21 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
-//! * [`inference`]: inference mode.
+//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
 //!   writes.
 //! * [`custom`]: operations whose derivative a user wrote.
 //! * [`surroundings`]: what was said to a thread, for another one that works on its behalf.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
-//! * [`census`]: which live graphs hold how much memory.
+//! * [`census`]: which live graphs hold how much memory; [`garbage`]: what only owns itself.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
 //! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
 //!   how they get into tensors.
 
 pub(crate) mod accumulate;
+pub mod anomaly;
 pub mod arena;
 pub mod backward;
 pub mod census;
@@ -44,6 +45,7 @@ pub mod custom;
 pub(crate) mod explain;
 pub(crate) mod fork;
 pub mod forward;
+pub mod garbage;
 pub mod hooks;
 pub mod inference;
 pub mod inplace;

@@ -125,6 +125,23 @@ impl Drop for ValuesOnly {
     }
 }
 
+/// Recording until this guard is dropped, whatever the user asked for, in inference mode too: for
+/// graphs that no user sees.
+pub(super) struct Recording(u32);
+
+impl Recording {
+    #[must_use = "the mode is restored when the guard is dropped"]
+    pub(super) fn new() -> Recording {
+        Recording(THREAD.with(|t| t.mode.replace(t.mode.get() & FORWARD | RECORD)))
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        THREAD.with(|t| t.mode.set(self.0));
+    }
+}
+
 /// No tangents until this guard is dropped; recording stays as it is.
 pub(crate) struct WithoutForward(bool);
 

@@ -10,6 +10,7 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::garbage::Owned;
 use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::saved::PackedTensor;
 use super::site::Site;
@@ -97,6 +98,12 @@ pub trait Op: Send + Sync {
     fn attributes(&self) -> Attributes {
         Attributes::new()
     }
+
+    /// Whether this input, which no gradient flows to, is a parameter of the operation for PyTorch,
+    /// whose node has no edge for it (a number, the condition of `where`).
+    fn hides(&self, _input: usize) -> bool {
+        false
+    }
 }
 
 /// What a node keeps, by name.
@@ -106,7 +113,7 @@ pub type Attributes = Vec<(&'static str, Attribute)>;
 pub enum Attribute {
     /// A saved tensor, by its role.
     Saved(u8),
-    /// A saved number, by its role.
+    /// A saved tensor, by its role; a number if it stands for one.
     SavedNumber(u8),
     /// Tensors that the rule holds itself; `None` where there is none.
     Tensors(Vec<Option<Tensor>>),
@@ -156,6 +163,11 @@ impl Attribute {
     /// A word.
     pub fn text(value: &str) -> Attribute {
         Attribute::Value(Value::Str(value.to_owned()))
+    }
+
+    /// A tensor that the rule holds itself.
+    pub fn tensor(value: Option<Tensor>) -> Attribute {
+        Attribute::Value(value.map_or(Value::None, Value::Tensor))
     }
 
     /// Nothing was given.
@@ -347,6 +359,12 @@ impl Node {
         &self.edges
     }
 
+    /// Which edges PyTorch's node has as well, see [`Op::hides`].
+    pub fn shown(&self) -> SmallVec<[bool; 4]> {
+        let shown = |(k, edge): (usize, &Option<Edge>)| edge.is_some() || !self.op.hides(k);
+        self.edges.iter().enumerate().map(shown).collect()
+    }
+
     /// One entry per output.
     pub fn outputs(&self) -> &[OutputMeta] {
         &self.outputs
@@ -366,6 +384,11 @@ impl Node {
     /// Adds an observer of the gradient of one output.
     pub fn add_tensor_hook(&self, output: u32, hook: Hook<TensorHook>) {
         self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
+    }
+
+    /// Whether anybody observes the gradient of an output.
+    pub(super) fn has_tensor_hooks(&self) -> bool {
+        self.state.lock().hooks.as_ref().is_some_and(|h| !h.tensor.is_empty())
     }
 
     /// Adds an observer of the gradients of the outputs.
@@ -422,6 +445,16 @@ impl Node {
         h.packed.iter().filter_map(|p| p.packed.host()).for_each(visit);
     }
 
+    /// Shows everything that this node owns, for [`garbage`](super::garbage). `visit` runs under the
+    /// node's lock and only makes notes.
+    pub(super) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        self.op.leaf().into_iter().for_each(|leaf| visit(Owned::Tensor(leaf)));
+        self.edges.iter().flatten().for_each(|edge| visit(Owned::Node(&edge.node)));
+        let saved = |saved: &Saved| saved.tensor.iter().for_each(|t| visit(Owned::Tensor(t)));
+        self.state.lock().saved.iter().for_each(saved);
+        self.hosts(|host| visit(Owned::Host(host)));
+    }
+
     /// What the embedding language stores with this node, made when first asked for.
     pub fn notes(&self, make: impl FnOnce() -> Host) -> Host {
         if let Some(notes) = self.state.lock().hooks.as_ref().and_then(|h| h.notes.clone()) {
@@ -465,7 +498,8 @@ impl Node {
     /// What is to be handed over by a node that is about to be dropped.
     pub(super) fn bequest(&mut self) -> Option<Node> {
         let state = self.state.get_mut();
-        if !state.hooks.as_ref().is_some_and(|h| h.outlived) {
+        // Once: what remains of a node leaves nothing in its turn.
+        if !state.hooks.as_mut().is_some_and(|h| std::mem::take(&mut h.outlived)) {
             return None;
         }
         Some(Node {
@@ -501,6 +535,16 @@ impl Context {
         Context { saved, needs, keeps_graph: true }
     }
 
+    /// The same with copies of saved tensors that cannot be saved again, if there are any.
+    pub(super) fn without_inference_tensors(&self) -> Result<Option<Context>> {
+        if !self.saved.iter().any(|(_, t)| t.is_inference()) {
+            return Ok(None);
+        }
+        let copy = |(role, t): &(u8, Tensor)| Ok((*role, crate::ops::cast::clone(t)?));
+        let saved = self.saved.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Some(Context { saved, needs: self.needs.clone(), keeps_graph: self.keeps_graph }))
+    }
+
     /// The same for a rule that is to answer for one input only.
     pub(super) fn only(&self, input: usize) -> Context {
         let needs = (0..self.needs.len()).map(|i| i == input).collect();
@@ -515,6 +559,11 @@ impl Context {
     pub fn saved(&self, role: u8) -> &Tensor {
         let found = self.saved.iter().find(|(r, _)| *r == role);
         &found.expect("a rule asked for a tensor that its operation did not save").1
+    }
+
+    /// How many elements the saved tensors have.
+    pub(crate) fn elements(&self) -> usize {
+        self.saved.iter().map(|(_, t)| t.numel()).sum()
     }
 
     /// Whether the gradient of input `index` is wanted.

@@ -1,5 +1,6 @@
 //! From an operation's inputs and outputs to a node.
 
+use super::anomaly;
 use super::arena::NodeRef;
 use super::mode::{self, FORWARD, RECORD, SAVED_TENSOR_HOOKS, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
@@ -116,5 +117,9 @@ pub(super) fn node(
     newest: &Cell<u64>,
 ) -> Result<NodeRef> {
     let state = Lock::new(State::new(saved, Site::here()));
-    NodeRef::new(Node { seq: next_seq(&edges, newest), op, edges, outputs, state })
+    let node = NodeRef::new(Node { seq: next_seq(&edges, newest), op, edges, outputs, state })?;
+    if anomaly::is_enabled() {
+        anomaly::made(&node);
+    }
+    Ok(node)
 }

@@ -127,6 +127,11 @@ pub fn current_task() -> Option<u32> {
     TASKS.with_borrow(|t| Some(t.last()?.plan.id))
 }
 
+/// Whether all passes on this thread accumulate into all leaves they reach.
+pub fn is_unrestricted() -> bool {
+    TASKS.with_borrow(|t| t.iter().all(|task| task.plan.needed.is_none()))
+}
+
 /// The node whose hooks the innermost pass on this thread is running.
 pub fn current_node() -> Option<NodeRef> {
     TASKS.with_borrow(|t| t.last()?.node.clone())

@@ -57,7 +57,7 @@ impl Tensor {
             bail!(
                 Grad,
                 "",
-                "only Tensors of floating point and complex dtype can require gradients, got {}",
+                "only Tensors of floating point dtype can require gradients, got {}",
                 self.dtype()
             );
         }
@@ -82,6 +82,22 @@ impl Tensor {
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// [`Tensor::set_requires_grad`] for a tensor that was just made.
+    ///
+    /// # Errors
+    /// For integer types.
+    pub fn require_grad_from_start(&self) -> Result<()> {
+        if !self.dtype().is_floating() {
+            bail!(
+                Grad,
+                "",
+                "Only Tensors of floating point and complex dtype can require gradients, got {}",
+                self.dtype()
+            );
+        }
+        self.set_requires_grad(true)
     }
 
     /// The node that made this tensor; `None` for leaves.
@@ -217,14 +233,16 @@ impl Tensor {
 
     /// Replaces the accumulated gradient.
     pub fn set_grad(&self, grad: Option<Tensor>) {
-        let old = {
-            let mut autograd = self.0.autograd.lock();
-            if grad.is_none() && autograd.rare.is_none() {
-                return;
-            }
-            std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
-        };
-        drop(old);
+        drop(self.swap_grad(grad));
+    }
+
+    /// Replaces the accumulated gradient and gives the old one.
+    pub(crate) fn swap_grad(&self, grad: Option<Tensor>) -> Option<Tensor> {
+        let mut autograd = self.0.autograd.lock();
+        if grad.is_none() && autograd.rare.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
     }
 
     /// Keeps the gradient of a computed tensor in `.grad` during backward.

@@ -12,8 +12,8 @@ mod tangent;
 mod views;
 
 pub use autograd::Severed;
-pub use observe::HookHandle;
 pub(crate) use observe::LeafHooks;
+pub use observe::{HookHandle, Waypoint};
 pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};
