@@ -5,6 +5,7 @@ have files of their own.
 """
 
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -179,7 +180,11 @@ def test_serialisation_warns_of_hooks():
     y.register_hook(unserializable_hook(lambda g: g))
     with pytest.warns(UserWarning, match="will not be serialized"):
         warn_if_has_hooks(x)
+    with pytest.warns(UserWarning, match="will not be serialized"):
+        copy = pickle.loads(pickle.dumps(x))
+    assert copy._backward_hooks is None
     warn_if_has_hooks(y)
+    assert pickle.loads(pickle.dumps(y)).tolist() == y.tolist()
 
 
 def test_the_hooks_of_a_tensor_die_with_its_graph():

@@ -22,23 +22,26 @@ if TYPE_CHECKING:
     from . import autograd as autograd
     from . import linalg as linalg
     from . import nn as nn
+    from . import profiler as profiler
     from . import return_types as return_types
     from . import special as special
     from . import utils as utils
     from ._einsum import einsum as einsum
     from ._limits import finfo as finfo
     from ._limits import iinfo as iinfo
+    from .autograd._memory import graph_memory as graph_memory
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph", "einsum", "finfo", "iinfo"]
+__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "special", "utils"})
+_SUBMODULES = frozenset({"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"})
 # Where functions live that are written in Python.
 _HOMES = {
     "draw_graph": "graph_drawing",
     "einsum": "_einsum",
     "finfo": "_limits",
+    "graph_memory": "autograd._memory",
     "iinfo": "_limits",
 }
 

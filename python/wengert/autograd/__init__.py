@@ -19,6 +19,10 @@ from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .multithreading import set_multithreading_enabled
 from .variable import Variable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import profiler as profiler
+
 __all__ = [
     "Function",
     "GradcheckError",
@@ -35,3 +39,15 @@ __all__ = [
     "set_grad_enabled",
     "set_multithreading_enabled",
 ]
+
+
+# Loaded when first touched: most programs never do.
+_SUBMODULES = frozenset({"profiler"})
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,8 @@ from .saved_tensors import (
 
 if TYPE_CHECKING:
     from wengert._core import Node
+
+    from ._memory import graph_memory
 else:
 
     class Node(abc.ABC):  # noqa: B024
@@ -55,12 +57,21 @@ __all__ = [
     "allow_mutation_on_saved_tensors",
     "disable_saved_tensors_hooks",
     "get_gradient_edge",
+    "graph_memory",
     "increment_version",
     "live_nodes",
     "register_multi_grad_hook",
     "save_on_cpu",
     "saved_tensors_hooks",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "graph_memory":
+        from ._memory import graph_memory
+
+        return graph_memory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class GradientEdge(NamedTuple):

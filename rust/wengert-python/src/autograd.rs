@@ -1,8 +1,9 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::error::{OrRaise, guarded};
-use crate::nested;
+use crate::deep;
+use crate::error::OrRaise;
 use crate::node::node_of;
+use crate::teach;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
@@ -12,20 +13,13 @@ use std::ffi::CString;
 use wengert::graph::{self, Backward, Edge, Point};
 use wengert::{Tensor, ops};
 
-/// Warns that a number taken out of a tensor carries no gradient.
-#[cold]
-pub fn warn_detached(py: Python<'_>, what: &str) -> PyResult<()> {
-    let text = CString::new(format!(
-        "Converting a tensor with requires_grad=True to a {what} may lead to unexpected behavior. \
-         Consider using tensor.detach() first."
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
-}
-
 /// `Tensor.grad`.
 pub fn get_grad<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Option<Bound<'py, PyTensor>>> {
     let t = slf.get().tensor();
     let grad = t.grad();
+    if grad.is_none() && t.requires_grad() && t.is_leaf() {
+        teach::missing_grad(slf.py(), &t)?;
+    }
     if grad.is_none() && t.requires_grad() && !t.is_leaf() && !t.retains_grad() {
         let text = CString::new(
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad \
@@ -182,7 +176,7 @@ fn run_backward(
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    nested::run(|| guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options)))
+    deep::pass(py, || graph::backward_at(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -309,7 +303,7 @@ pub fn grad<'py>(
         return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = nested::run(|| guarded(|| graph::grad_at(&outputs, &gradients, &inputs, options)))?;
+    let found = deep::pass(py, || graph::grad_at(&outputs, &gradients, &inputs, options))?;
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match (gradient, input) {

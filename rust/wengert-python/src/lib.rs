@@ -8,13 +8,13 @@
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`], [`nested`], [`anomaly`] | backward passes; such within such; where their errors come from |
+//! | [`autograd`], [`deep`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
-//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
+//! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
-//! | [`types`], [`error`] | dtype, device, Size; exceptions |
-//! | [`site`] | where the user's code is |
+//! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
+//! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
 //! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ mod anomaly;
 mod args;
 mod autograd;
 mod bind;
+mod block;
 mod cell;
 mod data;
 mod error;
@@ -37,16 +38,17 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
-mod nested;
 mod node;
 mod numpy;
 mod object;
+mod observe;
 mod random;
 mod resize;
 mod saved;
 mod settings;
 mod site;
 mod task;
+mod teach;
 mod tensor;
 mod types;
 
@@ -66,6 +68,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
+    block::install(m)?;
     grad_mode::install(m)?;
     function::install(m)?;
     saved::install(m)?;
@@ -90,6 +93,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    observe::install(m)?;
     settings::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
@@ -106,7 +110,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
     let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor"];
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor", "record_function"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

@@ -201,6 +201,23 @@ impl PyNode {
         self.0.sequence()
     }
 
+    /// Where the operation ran: `(file, line, function)` of the innermost Python code that is not
+    /// this package's; None for accumulators and where it is not known.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import wengert
+    /// >>> x = wengert.ones(2, requires_grad=True)
+    /// >>> def double(x):
+    /// ...     return x * 2
+    /// >>> file, line, function = double(x).grad_fn.origin
+    /// >>> line, function
+    /// (2, 'double')
+    #[getter]
+    fn origin(&self) -> Option<(String, u32, String)> {
+        crate::site::location(self.0.site())
+    }
+
     /// Has `fn(grad_inputs, grad_outputs)` called whenever the node has run in a backward pass.
     ///
     /// Both are tuples of tensors and None. A tuple that the hook returns takes the place of

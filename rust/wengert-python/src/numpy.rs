@@ -294,16 +294,14 @@ pub fn frombuffer<'py>(
         Tensor::from_parts(storage.or_raise()?, layout, dtype)
     };
     if requires_grad {
-        result.require_grad_from_start().or_raise()?;
+        crate::teach::require_grad(&result)?;
     }
     wrap(buffer.py(), result)
 }
 
 fn check_numpy(t: &Tensor) -> PyResult<()> {
     if t.requires_grad() {
-        return Err(PyRuntimeError::new_err(
-            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
-        ));
+        return Err(crate::teach::array_with_grad(t));
     }
     if format_of(t.dtype()).is_none() {
         return Err(PyTypeError::new_err(format!(

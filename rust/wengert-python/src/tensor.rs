@@ -6,9 +6,10 @@ use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
+use crate::observe::{self, Binary};
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, exchange, garbage, hooks, index, node, numpy, resize};
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, teach};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::garbage::suspect;
 use wengert::memory_format::MemoryFormat;
-use wengert::{DType, Result, Scalar, Tensor, ops};
+use wengert::{DType, Scalar, Tensor, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
 #[pyclass(name = "Tensor", module = "wengert", frozen, subclass, dict, weakref)]
@@ -89,8 +90,6 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     numpy::array_operand(value)
 }
 
-type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
-
 #[inline]
 #[allow(unsafe_code)]
 fn binary<'py>(
@@ -99,18 +98,22 @@ fn binary<'py>(
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
+    let _span = observe::infix(f, &[slf, other]);
     if let Ok(other) = other.cast::<PyTensor>() {
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
         let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
-            return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
+            let y = guarded(|| f(a, b))?;
+            observe::made(&y, [a, b].into_iter());
+            return Ok(wrap(py, y)?.into_any());
         }
     }
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
     let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
+    observe::made(&result, [&a, &b].into_iter());
     Ok(wrap(py, result)?.into_any())
 }
 
@@ -120,9 +123,12 @@ fn reflected<'py>(
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
+    let _span = observe::infix(f, &[slf, other]);
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let b = slf.get().tensor();
-    Ok(wrap(py, guarded(|| f(&other, &b))?)?.into_any())
+    let y = guarded(|| f(&other, &b))?;
+    observe::made(&y, [&other, &b].into_iter());
+    Ok(wrap(py, y)?.into_any())
 }
 
 /// An augmented assignment, by the row of that name.
@@ -187,7 +193,7 @@ pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>
 fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
     let t = slf.get().tensor();
     if t.requires_grad() && what != "index" {
-        autograd::warn_detached(slf.py(), what)?;
+        teach::warn_detached(slf.py(), &t)?;
     }
     t.item().or_raise()
 }
@@ -393,15 +399,18 @@ impl PyTensor {
         augmented(slf, other, "bitwise_xor")
     }
     fn __neg__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::neg", &[slf]);
         wrap(slf.py(), ops::unary::neg(&slf.get().tensor()).or_raise()?)
     }
     fn __pos__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyTensor> {
         slf.clone()
     }
     fn __abs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::abs", &[slf]);
         wrap(slf.py(), ops::unary::abs(&slf.get().tensor()).or_raise()?)
     }
     fn __invert__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::bitwise_not", &[slf]);
         wrap(slf.py(), ops::unary::bitwise_not(&slf.get().tensor()).or_raise()?)
     }
     fn __richcmp__<'py>(
@@ -519,6 +528,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::__getitem__", &[slf]);
         index::get(slf, key)
     }
     fn __setitem__(
@@ -526,6 +536,7 @@ impl PyTensor {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let _span = observe::protocol("aten::__setitem__", &[slf, value]);
         index::set(slf, key, value)
     }
     fn __contains__(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -715,7 +726,12 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyTensor>> {
-        slf.get().tensor().set_requires_grad(requires_grad).or_raise()?;
+        let t = slf.get().tensor();
+        if requires_grad {
+            let sentence = "only Tensors of floating point dtype can require gradients";
+            teach::refuse_integers(&t, sentence)?;
+        }
+        t.set_requires_grad(requires_grad).or_raise()?;
         Ok(slf.clone())
     }
     #[getter]
@@ -801,7 +817,7 @@ impl PyTensor {
     /// version counter is shared, so that a wrong gradient is noticed.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), slf.get().tensor().detach())
+        wrap(slf.py(), slf.get().tensor().detach_for_user())
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {

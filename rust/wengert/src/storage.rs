@@ -59,7 +59,8 @@ struct Header {
     written: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER && HEADER % align_of::<Foreign>() == 0);
+const _: () =
+    assert!(size_of::<Header>() == HEADER && HEADER.is_multiple_of(align_of::<Foreign>()));
 
 /// A counted handle to memory.
 pub struct Storage(NonNull<Header>);

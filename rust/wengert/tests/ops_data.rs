@@ -428,7 +428,8 @@ fn first_and_second_derivatives_are_differences() {
         (
             "index_fill",
             Box::new(|x| {
-                along::index_fill(&x[0], 0, &index(&[2, 0], &[2]), Scalar::Int(3), Dest::New)
+                let three = Tensor::wrapped(Scalar::Int(3))?;
+                along::index_fill(&x[0], 0, &index(&[2, 0], &[2]), &three, Dest::New)
             }),
             vec![counted(&[3, 2])],
         ),

@@ -1,7 +1,7 @@
 //! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
 
 use super::arena::NodeRef;
-use super::explain;
+use super::explain::{self, Story};
 use super::mode::is_tracking;
 use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
 use super::site::Site;
@@ -24,15 +24,15 @@ pub(super) fn conform(
     if !meta.has_shape(gradient.shape()) {
         let shape = meta.shape();
         if !ops::reduce::is_expandable(&shape, gradient.shape()) {
-            bail!(
-                Grad,
-                "",
-                "Function {} returned an invalid gradient at index {index} - got {:?} but expected \
-                 shape compatible with {:?}",
-                node.name(),
+            let name = node.name();
+            return Err(Story::new(format!(
+                "Function {name} returned an invalid gradient at index {index} - got {:?} but \
+                 expected shape compatible with {:?}",
                 gradient.shape(),
                 &shape[..]
-            );
+            ))
+            .at(&format!("{} ran", explain::operation(name)), node.site())
+            .error(Kind::Grad));
         }
         gradient = ops::reduce::sum_to_size(&gradient, &shape)?;
     }

@@ -36,6 +36,7 @@ use super::point::{Point, points, seed};
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
 use crate::kernels::{interrupt, threads};
+use crate::profile;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Result, bail};
 use smallvec::{SmallVec, smallvec};
@@ -469,6 +470,7 @@ impl Pass {
     /// Runs one node: its hooks, what is wanted of it, and its rule.
     fn step(&mut self, index: u32, node: &NodeRef) -> Result<Gradients> {
         let mut buffers = std::mem::take(&mut self.visits[index as usize].buffers);
+        let _span = turn(node, &buffers, "autograd::engine::evaluate_function: ");
         if !self.plan.needs(index) {
             return Ok(smallvec![None; node.edges().len()]);
         }
@@ -599,6 +601,24 @@ impl Drop for Pass {
     }
 }
 
+/// A node's turn, for those who record what runs.
+#[inline]
+fn turn(node: &Node, gradients: &[Option<Tensor>], prefix: &str) -> Option<Box<profile::Span>> {
+    let name = || match node.op.leaf() {
+        Some(_) => format!("{prefix}torch::autograd::{}", node.name()).into(),
+        None => format!("{prefix}{}", node.name()).into(),
+    };
+    profile::span(profile::Category::Backward, name, |event, options| {
+        event.sequence = node.op.leaf().is_none().then_some(node.seq);
+        if options.shapes {
+            event.shapes = gradients.iter().flatten().map(|g| g.shape().to_vec()).collect();
+        }
+        if options.sites {
+            event.sites.push(node.site());
+        }
+    })
+}
+
 impl NodeRef {
     /// Applies the rule outside of any pass: no hooks, nothing freed, gradients of all inputs. For an
     /// accumulator, adds to its leaf's `.grad`.
@@ -638,6 +658,7 @@ pub(super) fn apply(
     context: &Context,
     gradients: &[Option<Tensor>],
 ) -> Result<Gradients> {
+    let _span = turn(node, gradients, "");
     caught(|| node.op.backward(context, gradients))
 }
 

@@ -98,7 +98,7 @@ pub fn finish(
                 None => OutputMeta::Small(DType::Float32, 0, [0; 4]),
             });
             let metas = metas.collect();
-            Some(THREAD.with(|t| node(edges, op, metas, SmallVec::new(), &t.newest))?)
+            Some(THREAD.with(|t| node(edges, op, metas, SmallVec::new(), t))?)
         }
     };
     let mut recorded = Recorded {

@@ -27,7 +27,7 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
-use super::mode::{self, FORWARD, RECORD, switch};
+use super::mode::{self, FORWARD, PerThread, RECORD, switch};
 use super::node::{Context, Gradients, Op};
 use super::record::attach;
 use super::transpose::transpose;
@@ -366,19 +366,19 @@ pub(super) fn record(
     inputs: &[&Tensor],
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
-    let recorded = mode::mode() & RECORD != 0 && inputs.iter().any(|t| t.requires_grad());
+    let recorded = thread.mode.get() & RECORD != 0 && inputs.iter().any(|t| t.requires_grad());
     let levels = active();
     let Some(first) = outputs.iter().find(|t| t.dtype().is_floating()) else { return Ok(()) };
     if !inputs.iter().any(|t| t.is_dual()) || levels.is_empty() {
-        return if recorded { attach(outputs, inputs, saves, op, newest) } else { Ok(()) };
+        return if recorded { attach(outputs, inputs, saves, op, thread) } else { Ok(()) };
     }
     if !recorded {
         return push(&*op, outputs, inputs, saves, &levels);
     }
     // The node comes first, because the derivative may be a function of the result.
-    attach(outputs, inputs, saves, op, newest)?;
+    attach(outputs, inputs, saves, op, thread)?;
     let Some(edge) = first.grad_fn() else { return Ok(()) };
     push(edge.node.op(), outputs, inputs, saves, &levels)?;
     edge.node.keep_tangents(|k| outputs.get(k).copied());

@@ -42,7 +42,7 @@ pub mod backward;
 pub mod census;
 mod commit;
 pub mod custom;
-pub(crate) mod explain;
+pub mod explain;
 pub(crate) mod fork;
 pub mod forward;
 pub mod garbage;

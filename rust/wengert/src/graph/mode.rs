@@ -6,6 +6,7 @@
 //! question an operation asks to find out that it is not on the usual path.
 
 use super::inference;
+use super::site::Site;
 use std::cell::Cell;
 
 /// Operations whose inputs require grad leave a node.
@@ -27,11 +28,19 @@ pub(super) struct PerThread {
     pub mode: Cell<u32>,
     /// Number of the newest node that this thread made or built upon.
     pub newest: Cell<u64>,
+    /// The site that stands for this thread while it does not run the host's code.
+    pub held: Cell<Option<Site>>,
 }
 
 thread_local! {
-    pub(super) static THREAD: PerThread =
-        const { PerThread { mode: Cell::new(RECORD), newest: Cell::new(0) } };
+    pub(super) static THREAD: PerThread = const {
+        PerThread { mode: Cell::new(RECORD), newest: Cell::new(0), held: Cell::new(None) }
+    };
+}
+
+/// Number of the newest node that this thread made or built upon.
+pub(crate) fn newest() -> u64 {
+    THREAD.with(|t| t.newest.get())
 }
 
 /// The word.

@@ -2,7 +2,7 @@
 
 use super::anomaly;
 use super::arena::NodeRef;
-use super::mode::{self, FORWARD, RECORD, SAVED_TENSOR_HOOKS, THREAD};
+use super::mode::{self, FORWARD, PerThread, RECORD, SAVED_TENSOR_HOOKS, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
 use super::saved::record_packed;
 use super::site::Site;
@@ -10,7 +10,6 @@ use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
-use std::cell::Cell;
 
 /// What to save, each under the role by which the rule asks for it.
 pub type Saves<'a> = SmallVec<[(u8, &'a Tensor); 3]>;
@@ -51,8 +50,8 @@ pub fn record_many(
     op: Box<dyn Op>,
 ) -> Result<()> {
     THREAD.with(|thread| match thread.mode.get() {
-        RECORD => attach(outputs, inputs, saves, op, &thread.newest),
-        _ => super::forward::record(outputs, inputs, saves, op, &thread.newest),
+        RECORD => attach(outputs, inputs, saves, op, thread),
+        _ => super::forward::record(outputs, inputs, saves, op, thread),
     })
 }
 
@@ -63,7 +62,7 @@ pub(super) fn attach(
     inputs: &[&Tensor],
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
     // Inference tensors by themselves have no history. A clone is the way out.
     if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
@@ -73,8 +72,8 @@ pub(super) fn attach(
     for input in inputs {
         edges.push(input.edge()?);
     }
-    if !saves.is_empty() && mode::mode() & SAVED_TENSOR_HOOKS != 0 {
-        return record_packed(outputs, inputs, saves, edges, op, newest);
+    if !saves.is_empty() && thread.mode.get() & SAVED_TENSOR_HOOKS != 0 {
+        return record_packed(outputs, inputs, saves, edges, op, thread);
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
@@ -92,7 +91,7 @@ pub(super) fn attach(
     for output in outputs {
         metas.push(OutputMeta::of(output));
     }
-    let node = node(edges, op, metas, saved, newest)?;
+    let node = node(edges, op, metas, saved, thread)?;
     if let [output] = outputs {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node, output: 0 });
@@ -114,10 +113,10 @@ pub(super) fn node(
     op: Box<dyn Op>,
     outputs: SmallVec<[OutputMeta; 1]>,
     saved: SmallVec<[Saved; 2]>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<NodeRef> {
-    let state = Lock::new(State::new(saved, Site::here()));
-    let node = NodeRef::new(Node { seq: next_seq(&edges, newest), op, edges, outputs, state })?;
+    let state = Lock::new(State::new(saved, Site::of(thread)));
+    let node = NodeRef::new(Node { seq: next_seq(&edges, &thread.newest), op, edges, outputs, state })?;
     if anomaly::is_enabled() {
         anomaly::made(&node);
     }

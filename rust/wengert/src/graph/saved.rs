@@ -12,7 +12,7 @@
 
 use super::arena::NodeRef;
 use super::explain;
-use super::mode::{self, GradMode, SAVED_TENSOR_HOOKS};
+use super::mode::{self, GradMode, PerThread, SAVED_TENSOR_HOOKS};
 use super::node::{Edge, Op, Origin, OutputMeta, Saved};
 use super::record::node;
 use super::site::Site;
@@ -20,7 +20,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
 use smallvec::SmallVec;
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// How tensors are stored between the operation that saves them and the rule that needs them.
@@ -153,10 +153,10 @@ pub(super) fn record_packed(
     saves: &[(u8, &Tensor)],
     edges: SmallVec<[Option<Edge>; 2]>,
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
     let metas: SmallVec<[OutputMeta; 1]> = outputs.iter().map(|o| OutputMeta::of(o)).collect();
-    let node = node(edges, op, metas, SmallVec::new(), newest)?;
+    let node = node(edges, op, metas, SmallVec::new(), thread)?;
     for (k, output) in outputs.iter().enumerate() {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node: node.clone(), output: k as u32 });

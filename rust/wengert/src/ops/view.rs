@@ -428,7 +428,7 @@ pub fn flatten(x: &Tensor, start: i64, end: i64) -> Result<Tensor> {
 
 /// The same tensor without history.
 fn detach(x: &Tensor) -> Result<Output> {
-    Ok(Output::Tensor(x.detach()))
+    Ok(Output::Tensor(x.detach_for_user()))
 }
 
 macro_rules! row {

@@ -1,7 +1,7 @@
 //! What autograd knows about a tensor: history, gradient, hooks, and the place of a view.
 
 use super::*;
-use crate::graph::Site;
+use crate::graph::{Site, explain};
 use std::num::NonZeroU32;
 
 /// Why a tensor has no history although what it came from has one.
@@ -24,7 +24,24 @@ impl Tensor {
         self.0.severed.store(number, Ordering::Relaxed);
     }
 
+    /// [`Tensor::detach`] at a user's wish, who may wonder later where the history went.
+    pub fn detach_for_user(&self) -> Tensor {
+        let alias = self.detach();
+        if self.requires_grad() {
+            alias.sever(Severed::Detached);
+        }
+        alias
+    }
+
+    /// Takes over the reason why another tensor has no history.
+    #[inline]
+    pub fn sever_like(&self, other: &Tensor) {
+        let number = other.0.severed.load(Ordering::Relaxed);
+        self.0.severed.store(number, Ordering::Relaxed);
+    }
+
     /// Why and where this tensor lost its history, if that was noted.
+    #[inline]
     pub fn severed(&self) -> Option<(Severed, Site)> {
         let number = self.0.severed.load(Ordering::Relaxed);
         let site = Site::new(NonZeroU32::new(number & !UNRECORDED)?);
@@ -54,12 +71,10 @@ impl Tensor {
     /// For integer types, and for `false` on a tensor with history.
     pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
         if requires_grad && !self.dtype().is_floating() {
-            bail!(
-                Grad,
-                "",
-                "only Tensors of floating point dtype can require gradients, got {}",
-                self.dtype()
-            );
+            return Err(explain::not_differentiable(
+                self.dtype(),
+                "only Tensors of floating point and complex dtype can require gradients",
+            ));
         }
         if requires_grad && self.is_inference() && !crate::graph::is_inference_mode() {
             bail!(
