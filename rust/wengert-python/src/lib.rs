@@ -28,7 +28,6 @@ mod bind;
 mod block;
 mod cell;
 mod data;
-mod deep;
 mod error;
 mod exchange;
 mod forward;
