@@ -3,6 +3,7 @@
 use crate::error::{OrRaise, from_py, guarded};
 use crate::held::Held;
 use crate::tensor::{PyTensor, wrap};
+use crate::vmap;
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use wengert::graph::{self, Backward, Edge, NodeRef};
 use wengert::tensor::HookHandle;
-use wengert::{Tensor, ops};
+use wengert::Tensor;
 
 /// A recorded operation.
 #[pyclass(name = "Node", module = "wengert.autograd.graph", frozen, weakref)]
@@ -131,17 +132,23 @@ impl PyHookHandle {
 
 /// `Tensor.register_hook`.
 pub fn register_hook(t: &Tensor, hook: Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
+    let (t, levels) = &wengert::batch::examples(t).unwrap_or_else(|| (t.clone(), Default::default()));
+    let levels = levels.clone();
     let name = hook.getattr("__name__").map_or_else(|_| "hook".to_owned(), |n| n.to_string());
     let hook = Held::new(hook.unbind());
     let call = move |g: &Tensor| {
         Python::attach(|py| -> PyResult<Option<Tensor>> {
             let _mode = graph::GradMode::new(graph::is_grad_enabled());
-            let result = hook.bind(py).call1((wrap(py, g.clone())?,))?;
+            let g = wengert::batch::wrap(g, &levels).or_raise()?;
+            let result = hook.bind(py).call1((wrap(py, g)?,))?;
             if result.is_none() {
                 return Ok(None);
             }
             match result.cast::<PyTensor>() {
-                Ok(t) => Ok(Some(t.get().tensor())),
+                Ok(t) => {
+                    let t = t.get().tensor();
+                    guarded(|| wengert::batch::spread(&t, &levels)).map(Some)
+                }
                 Err(_) => Err(PyTypeError::new_err(format!(
                     "hook '{name}' has returned an incorrect type, expected Tensor or None, got {}",
                     result.get_type().name()?
@@ -292,6 +299,7 @@ fn run_backward(
     if inputs.as_ref().is_some_and(Vec::is_empty) {
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
+    vmap::check_backward()?;
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
     guarded(|| graph::backward(roots, &gradients, inputs.as_deref(), options))
 }
@@ -355,6 +363,9 @@ pub fn backward(
 ///     Record the pass itself, for higher derivatives.
 /// allow_unused : bool, optional
 ///     Give None for inputs that the outputs do not depend on, instead of an error.
+/// is_grads_batched : bool
+///     Take the first axis of each of `grad_outputs` as that many vectors, and give a gradient for
+///     each, stacked along a new first axis.
 /// materialize_grads : bool
 ///     Give zeros for such inputs.
 ///
@@ -383,11 +394,6 @@ pub fn grad<'py>(
     materialize_grads: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = outputs.py();
-    if is_grads_batched {
-        return Err(PyNotImplementedError::new_err(
-            "grad: is_grads_batched=True needs vmap, which does not exist yet",
-        ));
-    }
     if materialize_grads && allow_unused == Some(false) {
         return Err(PyValueError::new_err(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: \
@@ -408,12 +414,18 @@ pub fn grad<'py>(
         return Err(PyValueError::new_err("grad requires non-empty inputs."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = guarded(|| graph::grad(&outputs, &gradients, &inputs, options))?;
+    let found = if is_grads_batched {
+        vmap::batched_gradients(&outputs, &gradients, &inputs, options)?
+    } else {
+        guarded(|| vmap::gradients(&outputs, &gradients, &inputs, options))?
+    };
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match gradient {
             Some(g) => Some(wrap(py, g)?),
-            None if materialize_grads => Some(wrap(py, ops::zeros_like(input).or_raise()?)?),
+            None if materialize_grads => {
+                Some(wrap(py, guarded(|| wengert::batch::zeros_like(input))?)?)
+            }
             None if allow_unused == Some(true) => None,
             None => {
                 return Err(PyRuntimeError::new_err(format!(

@@ -7,6 +7,7 @@
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
 //! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
@@ -28,6 +29,7 @@ mod random;
 mod settings;
 mod tensor;
 mod types;
+mod vmap;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -61,6 +63,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
     settings::install(m)?;
+    vmap::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
         ("inf", f64::INFINITY),

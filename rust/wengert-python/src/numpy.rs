@@ -300,6 +300,7 @@ pub fn frombuffer<'py>(
 }
 
 fn check_numpy(t: &Tensor) -> PyResult<()> {
+    t.check_readable().or_raise()?;
     if t.requires_grad() {
         return Err(PyRuntimeError::new_err(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",

@@ -6,7 +6,7 @@ use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::TensorCell;
 use crate::error::{OrRaise, guarded};
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, index, numpy};
+use crate::{data, index, numpy, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
 use wengert::memory_format::MemoryFormat;
-use wengert::{DType, Result, Scalar, Tensor, ops};
+use wengert::{DType, Result, Scalar, Tensor, batch, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
 #[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
@@ -98,12 +98,22 @@ fn binary<'py>(
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
         let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        if batch::active()
+            && let Some(y) = vmap::binary(&a.clone(), &b.clone(), f)?
+        {
+            return Ok(wrap(py, y)?.into_any());
+        }
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
             return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
         }
     }
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::binary(&a, &b, f)?
+    {
+        return Ok(wrap(py, y)?.into_any());
+    }
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
     let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
@@ -117,7 +127,26 @@ fn reflected<'py>(
     let py = slf.py();
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let b = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::binary(&other, &b, f)?
+    {
+        return Ok(wrap(py, y)?.into_any());
+    }
     Ok(wrap(py, guarded(|| f(&other, &b))?)?.into_any())
+}
+
+#[inline]
+fn unary<'py>(
+    slf: &Bound<'py, PyTensor>,
+    f: fn(&Tensor) -> Result<Tensor>,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let x = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::unary(&x, f)?
+    {
+        return wrap(slf.py(), y);
+    }
+    wrap(slf.py(), guarded(|| f(&x))?)
 }
 
 /// An augmented assignment, by the row of that name.
@@ -345,12 +374,22 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if batch::active()
+            && let Some(y) = vmap::product(slf, other, false)?
+        {
+            return Ok(y.into_any());
+        }
         binary(slf, other, ops::matmul::matmul)
     }
     fn __rmatmul__<'py>(
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if batch::active()
+            && let Some(y) = vmap::product(slf, other, true)?
+        {
+            return Ok(y.into_any());
+        }
         reflected(slf, other, ops::matmul::matmul)
     }
     fn __and__<'py>(
@@ -399,16 +438,16 @@ impl PyTensor {
         augmented(slf, other, "bitwise_xor")
     }
     fn __neg__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::unary::neg(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::neg)
     }
     fn __pos__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyTensor> {
         slf.clone()
     }
     fn __abs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::unary::abs(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::abs)
     }
     fn __invert__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::unary::bitwise_not(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::bitwise_not)
     }
     fn __richcmp__<'py>(
         slf: &Bound<'py, Self>,
@@ -434,6 +473,7 @@ impl PyTensor {
 
     fn __bool__(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let t = slf.get().tensor();
+        vmap::check_control_flow(&t)?;
         match t.numel() {
             1 => Ok(t.item().or_raise()?.to_bool()),
             0 => {
@@ -474,6 +514,9 @@ impl PyTensor {
     }
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let t = slf.get().tensor();
+        if let Some(text) = vmap::repr(&t) {
+            return Ok(text);
+        }
         let grad_fn = t.grad_fn().map(|e| e.node.name());
         let suffixes =
             Suffixes { grad_fn, requires_grad: t.requires_grad(), ..Suffixes::default() };
@@ -511,7 +554,7 @@ impl PyTensor {
         if t.ndim() == 0 {
             return Err(PyTypeError::new_err("iteration over a 0-d tensor"));
         }
-        let parts = ops::view::unbind(&t, 0).or_raise()?;
+        let parts = guarded(|| batch::slices(&t))?;
         let list = PyList::empty(slf.py());
         for part in parts {
             list.append(wrap(slf.py(), part)?)?;
@@ -523,7 +566,7 @@ impl PyTensor {
         if t.ndim() == 0 {
             return Ok(slf.clone());
         }
-        wrap(slf.py(), ops::scan::flip(&t, &[0]).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::flipped(&t))?)
     }
     fn __getitem__<'py>(
         slf: &Bound<'py, Self>,
@@ -544,6 +587,7 @@ impl PyTensor {
                 "Tensor.__contains__ only supports Tensor or scalar values",
             ));
         };
+        slf.get().tensor().check_readable().or_raise()?;
         let hits = ops::compare::eq(&slf.get().tensor().detach(), &value.detach()).or_raise()?;
         ops::reduce::any(&hits).or_raise()
     }
@@ -585,8 +629,9 @@ impl PyTensor {
     fn storage_offset(&self) -> usize {
         self.tensor().layout().offset()
     }
-    fn data_ptr(&self) -> usize {
-        self.tensor().data_ptr() as usize
+    fn data_ptr(&self) -> PyResult<usize> {
+        self.tensor().check_readable().or_raise()?;
+        Ok(self.tensor().data_ptr() as usize)
     }
     fn element_size(&self) -> usize {
         self.tensor().dtype().size()
@@ -645,11 +690,11 @@ impl PyTensor {
     }
     #[getter(T)]
     fn reversed_axes<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::view::reverse_axes(&slf.get().tensor()).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::reversed_axes(&slf.get().tensor()))?)
     }
     #[getter(mT)]
     fn matrix_transposed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::view::matrix_transpose(&slf.get().tensor()).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::matrix_transposed(&slf.get().tensor()))?)
     }
 
     /// The elements of this tensor where the condition holds, else those of the other.
@@ -664,7 +709,7 @@ impl PyTensor {
                 "where(): argument 'other' must be Tensor or a number",
             ));
         };
-        let chosen = guarded(|| ops::composed::where_(&condition, &slf.get().tensor(), &other))?;
+        let chosen = guarded(|| batch::chosen(&condition, &slf.get().tensor(), &other))?;
         Ok(wrap(slf.py(), chosen)?.into_any())
     }
 
@@ -682,8 +727,8 @@ impl PyTensor {
             }
             Some(d) => match extract_dtype(d) {
                 Some(d) => {
-                    let converted = ops::cast::to(&slf.get().tensor(), d, None, false);
-                    Ok(wrap(slf.py(), converted.or_raise()?)?.into_any())
+                    let converted = guarded(|| batch::converted(&slf.get().tensor(), d))?;
+                    Ok(wrap(slf.py(), converted)?.into_any())
                 }
                 None => {
                     Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
@@ -715,6 +760,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyTensor>> {
+        vmap::check_outside("requires_grad_")?;
         slf.get().tensor().set_requires_grad(requires_grad).or_raise()?;
         Ok(slf.clone())
     }
@@ -747,6 +793,7 @@ impl PyTensor {
         self.tensor().retains_grad()
     }
     fn retain_grad(&self) -> PyResult<()> {
+        vmap::check_outside("retain_grad")?;
         self.tensor().retain_grad().or_raise()
     }
     #[getter(_version)]
@@ -755,6 +802,9 @@ impl PyTensor {
     }
     #[getter(_base)]
     fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        if slf.get().tensor().is_batched() {
+            return Ok(None);
+        }
         slf.get().tensor().base().map(|b| wrap(slf.py(), b)).transpose()
     }
     fn is_inference(&self) -> bool {
@@ -784,10 +834,14 @@ impl PyTensor {
     /// version counter is shared, so that a wrong gradient is noticed.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), slf.get().tensor().detach())
+        let t = slf.get().tensor();
+        vmap::check_data(&t)?;
+        wrap(slf.py(), t.detach())
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
+        vmap::check_data(&slf.get().tensor())?;
+        vmap::check_data(&value.get().tensor())?;
         let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
         slf.get().replace(new);
         Ok(())

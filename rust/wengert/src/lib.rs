@@ -18,6 +18,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alloc;
+pub mod batch;
 mod counted;
 pub mod dtype;
 pub mod error;

@@ -24,6 +24,7 @@
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
+//! * [`transform`]: inputs and results of function transforms.
 
 pub(crate) mod accumulate;
 pub mod arena;
@@ -32,6 +33,7 @@ pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+pub mod transform;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};

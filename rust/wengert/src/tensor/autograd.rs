@@ -11,6 +11,9 @@ impl Tensor {
 
     /// Whether this view's base became part of a graph by a write since the view was made.
     fn joined_graph(&self) -> bool {
+        if let Some(physical) = self.physical() {
+            return physical.requires_grad();
+        }
         let autograd = self.0.autograd.lock();
         let Some(base) = &autograd.base else { return false };
         let base_autograd = base.0.autograd.lock();
@@ -63,6 +66,9 @@ impl Tensor {
 
     /// Whether no recorded operation made this tensor.
     pub fn is_leaf(&self) -> bool {
+        if let Some(physical) = self.physical() {
+            return physical.is_leaf();
+        }
         !self.requires_grad() || self.0.autograd.lock().edge.is_none()
     }
 
@@ -71,6 +77,9 @@ impl Tensor {
     /// # Errors
     /// For integer types, and for `false` on a tensor with history.
     pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
+        if let Some(physical) = self.physical() {
+            return physical.set_requires_grad(requires_grad);
+        }
         if requires_grad && !self.dtype().is_floating() {
             bail!(
                 Grad,
@@ -97,6 +106,9 @@ impl Tensor {
 
     /// The node that made this tensor; `None` for leaves.
     pub fn grad_fn(&self) -> Option<Edge> {
+        if let Some(physical) = self.physical() {
+            return physical.grad_fn();
+        }
         // A failure to refresh leaves the history as it was; the next recorded use reports it.
         let _ = self.refresh();
         self.0.autograd.lock().edge.clone()
@@ -184,6 +196,9 @@ impl Tensor {
 
     /// Cuts the tensor off from its history, in place.
     pub fn detach_(&self) {
+        if let Some(physical) = self.physical() {
+            return physical.detach_();
+        }
         let old = self.0.autograd.lock().edge.take();
         self.0.requires_grad.store(false, Ordering::Relaxed);
         drop(old);

@@ -5,9 +5,11 @@
 //! change, the history and the gradient, sits behind one small lock in the body.
 
 mod autograd;
+mod batched;
 mod elements;
 
 pub use autograd::HookHandle;
+pub(crate) use batched::Batch;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
@@ -41,6 +43,8 @@ struct Body {
     wrapped_number: bool,
     is_view: bool,
     requires_grad: AtomicBool,
+    /// Whether this stands for one example of a batch, see [`crate::batch`].
+    batched: AtomicBool,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -68,6 +72,8 @@ struct Rare {
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
     heir: Option<Arc<Mutex<WeakTensor>>>,
+    /// The examples that this tensor stands for.
+    batch: Option<Batch>,
 }
 
 const _: () = assert!(
@@ -103,6 +109,7 @@ impl Tensor {
             wrapped_number,
             is_view,
             requires_grad: AtomicBool::new(false),
+            batched: AtomicBool::new(false),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))

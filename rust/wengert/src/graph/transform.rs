@@ -1,0 +1,141 @@
+//! What function transforms (`func.grad` and its kin) need of the graph: inputs of their own, and
+//! results that do not show them.
+//!
+//! A transform differentiates with respect to *fresh aliases* of its inputs. Whatever else the function
+//! uses, the inputs themselves included, is a constant to it, so nested transforms cannot mistake each
+//! other's variables: no levels are needed. An alias of a tensor with history is a recorded view, which
+//! keeps outer transforms connected; any other is a leaf that nobody outside knows. A result that leads
+//! to no leaf but those was not differentiable for the caller, and loses its history ([`cut`]).
+
+use super::arena::NodeRef;
+use super::mode::{GradMode, is_grad_enabled};
+use super::{Backward, Edge};
+use crate::batch;
+use crate::ops::part::{Take, index_view};
+use crate::tensor::Tensor;
+use crate::Result;
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::collections::HashSet;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Marks the body of a transform.
+pub fn enter() {
+    DEPTH.set(DEPTH.get() + 1);
+}
+
+/// Ends what [`enter`] began.
+pub fn exit() {
+    DEPTH.set(DEPTH.get().saturating_sub(1));
+}
+
+/// Whether a transform, or a `vmap`, is running on this thread.
+pub fn is_active() -> bool {
+    DEPTH.get() > 0 || batch::active() && !batch::stack().is_empty()
+}
+
+/// The alias of an input that a transform differentiates with respect to, with an example in every
+/// level that runs: each has a gradient of its own.
+///
+/// # Errors
+/// The type cannot have a gradient.
+pub fn lift(x: &Tensor) -> Result<Tensor> {
+    let (physical, levels) = batch::physical_over(x)?;
+    let _mode = GradMode::new(true);
+    let takes: SmallVec<[Take; 5]> = physical.shape().iter().map(|&s| Take::all(s)).collect();
+    let alias = index_view("AliasBackward0", &physical, &takes)?;
+    if !alias.requires_grad() {
+        alias.set_requires_grad(true)?;
+    }
+    batch::wrap(&alias, &levels)
+}
+
+/// Whether a gradient of any of `roots` reaches a leaf other than the leaves among `own`.
+fn leads_elsewhere(roots: &[Tensor], own: &[Tensor]) -> Result<bool> {
+    let edge = |t: &Tensor| -> Result<Option<Edge>> {
+        t.physical().as_ref().unwrap_or(t).edge()
+    };
+    let mut ours: HashSet<usize> = HashSet::new();
+    for t in own {
+        if let Some(edge) = edge(t)?
+            && edge.node.op().leaf().is_some()
+        {
+            ours.insert(edge.node.address());
+        }
+    }
+    let mut seen: HashSet<usize> = HashSet::new();
+    let mut work: Vec<NodeRef> = Vec::new();
+    for root in roots {
+        work.extend(edge(root)?.map(|e| e.node));
+    }
+    while let Some(node) = work.pop() {
+        if !seen.insert(node.address()) {
+            continue;
+        }
+        if node.op().leaf().is_some() {
+            if !ours.contains(&node.address()) {
+                return Ok(true);
+            }
+            continue;
+        }
+        work.extend(node.edges().iter().flatten().map(|e| e.node.clone()));
+    }
+    Ok(false)
+}
+
+/// `t` without history if it depends on nothing but `own`, or if `recording` is off outside.
+pub fn cut(t: &Tensor, own: &[Tensor], recording: bool) -> Result<Tensor> {
+    if !t.requires_grad() {
+        return Ok(t.clone());
+    }
+    if recording && leads_elsewhere(std::slice::from_ref(t), own)? {
+        return Ok(t.clone());
+    }
+    batch::detached(t)
+}
+
+/// Gradients of a transform's `outputs` with respect to its inputs `own`, zero where there is none.
+///
+/// With `recording` they can be differentiated by whoever called the transform. The pass itself is
+/// recorded only if there is something outside to differentiate with respect to, since that costs
+/// several times as much.
+///
+/// # Errors
+/// As those of [`super::grad`].
+pub fn gradients(
+    outputs: &[Tensor],
+    cotangents: &[Option<Tensor>],
+    own: &[Tensor],
+    recording: bool,
+    retain_graph: bool,
+) -> Result<Vec<Tensor>> {
+    let mut roots = Vec::with_capacity(outputs.len());
+    let mut seeds = Vec::with_capacity(outputs.len());
+    for (i, output) in outputs.iter().enumerate() {
+        if output.requires_grad() {
+            roots.push(output.clone());
+            seeds.push(cotangents.get(i).cloned().flatten());
+        }
+    }
+    let found = if roots.is_empty() {
+        vec![None; own.len()]
+    } else {
+        let given: Vec<Tensor> = seeds.iter().flatten().cloned().collect();
+        let keep =
+            recording && (leads_elsewhere(&roots, own)? || leads_elsewhere(&given, own)?);
+        let options = Backward { retain_graph: retain_graph || keep, create_graph: keep };
+        batch::backward::grad(&roots, &seeds, own, options)?
+    };
+    found
+        .into_iter()
+        .zip(own)
+        .map(|(g, x)| match g {
+            Some(g) if is_grad_enabled() && recording => Ok(g),
+            Some(g) => batch::detached(&g),
+            None => batch::zeros_like(x),
+        })
+        .collect()
+}
