@@ -125,7 +125,7 @@ y.register_hook(nest)
 y.sum().backward()
 result = [depth, x.grad.item()]
 """, result=[200, 400.0]),
-    Case("D19", "x = torch.ones(3, requires_grad=True)\ny = x.exp()\ny.data.zero_()\ny.sum().backward()", "RuntimeError", "in-?place"),
+    Case("D19", "x = torch.ones(3, requires_grad=True)\ny = x.exp()\ny.data.zero_()\ny.sum().backward()", "RuntimeError", "in-?place", longest=600),
     Case("D26", """
 def numbers():
     with torch.no_grad():

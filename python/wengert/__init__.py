@@ -20,17 +20,23 @@ from ._core import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import autograd as autograd
+    from . import func as func
     from . import linalg as linalg
     from . import nn as nn
     from . import return_types as return_types
     from . import special as special
     from . import utils as utils
+    from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph"]
+__all__ = ["draw_graph", "vmap"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "return_types", "special", "utils"})
+_SUBMODULES = frozenset(
+    {"autograd", "func", "linalg", "nn", "return_types", "special", "utils"}
+)
+# Functions, and the modules they come from.
+_ELSEWHERE = {"draw_graph": "graph_drawing", "vmap": "func"}
 
 
 # Typed as object: type checkers find what comes later by themselves.
@@ -39,10 +45,10 @@ def __getattr__(name: str) -> object:
 
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
-    if name == "draw_graph":
-        return import_module(f"{__name__}.graph_drawing").draw_graph
+    if name in _ELSEWHERE:
+        return getattr(import_module(f"{__name__}.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "draw_graph"})
+    return sorted({*globals(), *_SUBMODULES, *_ELSEWHERE})

@@ -1,13 +1,16 @@
 """Differentiation by request, gradient modes, and checks of gradients.
 
-`backward` and `grad` walk the recorded graph, `no_grad` and its kin say what is recorded, and
-`gradcheck` and `gradgradcheck` compare gradients with finite differences.
+`backward` and `grad` walk the recorded graph, `no_grad` and its kin say what is recorded,
+`functional` has Jacobians, Hessians and their products with vectors, and `gradcheck` and
+`gradgradcheck` compare gradients with finite differences.
 """
 
 from wengert._core import backward, grad
 
+from . import forward_ad as forward_ad
+from . import functional as functional
 from . import graph as graph
-from .grad_mode import enable_grad, no_grad, set_grad_enabled
+from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "inference_mode",
     "no_grad",
     "set_grad_enabled",
 ]

@@ -1,7 +1,9 @@
-"""What is recorded: `no_grad`, `enable_grad` and `set_grad_enabled`.
+"""What is recorded: `no_grad`, `enable_grad`, `set_grad_enabled` and `inference_mode`.
 
-The mode is one flag per thread, kept by the engine. The classes are compiled, since a block stands
-on the hot path of every optimiser step; this file is what makes them decorators.
+The modes are flags per thread, kept by the engine. The classes are compiled, since a block stands
+on the hot path of every optimiser step; this file is what makes them decorators. A decorated
+function opens a block of its own for each call: one block entered from two threads could not tell
+whose mode to return to.
 
 A function that can be suspended needs care: between two of its steps the *caller* runs, and
 must run in the caller's mode. Decorated generators and coroutines therefore switch the mode at
@@ -16,19 +18,22 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, ParamSpec, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from wengert._core import _set_grad_enabled, enable_grad, no_grad, set_grad_enabled
+from wengert._core import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-__all__ = ["enable_grad", "no_grad", "set_grad_enabled"]
+__all__ = ["enable_grad", "inference_mode", "no_grad", "set_grad_enabled"]
+
+Block: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
-def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
-    """Wrap `function` so that its own code, and only that, runs in `mode`."""
+def _decorate(block: Block, function: Callable[P, R]) -> Callable[P, R]:
+    """Wrap `function` so that its own code, and only that, runs in blocks that `block` makes."""
     if not callable(function):
         raise TypeError(f"a gradient mode decorates functions, not {type(function).__name__}")
     if isinstance(function, type):
@@ -41,7 +46,7 @@ def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
         )
 
         def construct(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return _call(mode, function, *args, **kwargs)
+            return _call(block, function, *args, **kwargs)
 
         return construct
     if inspect.isasyncgenfunction(function):
@@ -55,47 +60,45 @@ def _decorate(mode: bool, function: Callable[P, R]) -> Callable[P, R]:
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, Any]:
-            return (yield from _in_mode(mode, function(*args, **kwargs)))
+            return (yield from _in_mode(block, function(*args, **kwargs)))
 
     elif inspect.iscoroutinefunction(function):
         drive: Any = types.coroutine(_in_mode)
 
         @functools.wraps(function)
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return await drive(mode, function(*args, **kwargs))
+            return await drive(block, function(*args, **kwargs))
 
     else:
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            return _call(mode, function, *args, **kwargs)
+            with block():
+                return function(*args, **kwargs)
 
     return wrapper  # type: ignore[no-any-return]
 
 
-def _call(mode: bool, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    previous = _set_grad_enabled(mode)
-    try:
+def _call(block: Block, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    with block():
         return function(*args, **kwargs)
-    finally:
-        _set_grad_enabled(previous)
 
 
 def _in_mode(
-    mode: bool, inner: Generator[T, Any, R] | Coroutine[T, Any, R]
+    block: Block, inner: Generator[T, Any, R] | Coroutine[T, Any, R]
 ) -> Generator[T, Any, R]:
-    """Run a generator or coroutine to its end, in `mode` whenever it runs and never between."""
+    """Run a generator or coroutine to its end, in a block whenever it runs and never between."""
     try:
-        response = _call(mode, inner.send, None)
+        response = _call(block, inner.send, None)
         while True:
             try:
                 request = yield response
             except GeneratorExit:
-                _call(mode, inner.close)
+                _call(block, inner.close)
                 raise
             except BaseException as error:  # noqa: BLE001
-                response = _call(mode, inner.throw, error)
+                response = _call(block, inner.throw, error)
             else:
-                response = _call(mode, inner.send, request)
+                response = _call(block, inner.send, request)
     except StopIteration as finished:
         return finished.value  # type: ignore[no-any-return]

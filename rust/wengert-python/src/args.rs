@@ -1,4 +1,5 @@
 //! From Python's arguments to the values a row takes, by its signature.
+#![allow(unsafe_code)]
 
 use crate::error::OrRaise;
 use crate::random::PyGenerator;
@@ -8,7 +9,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
-use wengert::ops::{Args, ParamKind, Row, Signature, Value};
+use wengert::ops::{Args, Param, ParamKind, Row, Signature, Value};
 use wengert::{DType, Scalar, Tensor};
 
 /// A row with its signatures read and its names ready for comparison.
@@ -119,7 +120,7 @@ impl BoundRow {
         signature: &Signature,
         names: &[Py<PyString>],
         call: &Call<'_, '_>,
-        values: &mut SmallVec<[Value; 4]>,
+        values: &mut SmallVec<[Value; 8]>,
     ) -> Result<(), Mismatch> {
         let mut next = 0;
         let mut used = 0;
@@ -137,13 +138,16 @@ impl BoundRow {
                 && !is_sequence(first)
             {
                 // The integers themselves: view(2, 3).
-                let mut ints = SmallVec::new();
                 next -= 1;
+                if !call.positional[next..].iter().all(|v| v.is_instance_of::<PyInt>()) {
+                    values.iter_mut().for_each(Value::own);
+                }
+                values.push(Value::Ints(SmallVec::new()));
+                let Some(Value::Ints(ints)) = values.last_mut() else { unreachable!() };
                 while next < call.positional.len() {
                     ints.push(index(&call.positional[next], param.name)?);
                     next += 1;
                 }
-                values.push(Value::Ints(ints));
                 continue;
             }
             let given = match positional {
@@ -154,24 +158,26 @@ impl BoundRow {
                     found
                 }
             };
-            values.push(match given {
-                Some(v) if v.is_none() && param.optional => Value::None,
-                Some(v) => convert(v, param.kind, param.name)?,
-                None => match &param.default {
-                    Some(default) => default.clone(),
-                    None if param.optional => Value::None,
-                    None if param.kind == ParamKind::Size && !call.positional.is_empty() => {
-                        return Err(Mismatch::Try("too many positional arguments".into()));
+            let Some(given) = given else {
+                values.push(absent(param, i, call)?);
+                continue;
+            };
+            match (given.cast_exact::<PyTensor>(), param.kind) {
+                (Ok(t), ParamKind::Tensor | ParamKind::Operand) => {
+                    // SAFETY: the caller of the operation holds the object and the lock, and `Args` does
+                    // not outlive the call. Whatever gives up the lock or runs Python code meanwhile
+                    // makes the tensors its own first: below, and `bind::released`.
+                    values.push(Value::Lent(unsafe { t.get().lend() }));
+                }
+                _ if param.optional && given.is_none() => values.push(Value::None),
+                _ => {
+                    if !given.is_instance_of::<PyInt>() {
+                        // Its conversion may run a method of a user's class.
+                        values.iter_mut().for_each(Value::own);
                     }
-                    None if param.kind == ParamKind::Size => Value::Ints(SmallVec::new()),
-                    None => {
-                        return Err(Mismatch::Try(format!(
-                            "missing required argument: \"{}\" (position {i})",
-                            param.name
-                        )));
-                    }
-                },
-            });
+                    values.push(convert(given, param.kind, param.name)?);
+                }
+            }
         }
         if next < call.positional.len() {
             return Err(Mismatch::Try(format!(
@@ -185,6 +191,25 @@ impl BoundRow {
         }
         Ok(())
     }
+}
+
+/// The value of a parameter that is not given.
+#[inline]
+fn absent(param: &Param, position: usize, call: &Call<'_, '_>) -> Result<Value, Mismatch> {
+    Ok(match &param.default {
+        Some(default) => default.clone(),
+        None if param.optional => Value::None,
+        None if param.kind == ParamKind::Size && !call.positional.is_empty() => {
+            return Err(Mismatch::Try("too many positional arguments".into()));
+        }
+        None if param.kind == ParamKind::Size => Value::Ints(SmallVec::new()),
+        None => {
+            return Err(Mismatch::Try(format!(
+                "missing required argument: \"{}\" (position {position})",
+                param.name
+            )));
+        }
+    })
 }
 
 #[cold]
@@ -266,10 +291,15 @@ fn long(value: &Bound<'_, PyAny>) -> PyResult<i64> {
 }
 
 /// Something usable as an index: an int, a NumPy integer, a 0-d integer tensor.
+#[inline]
 fn index(value: &Bound<'_, PyAny>, name: &str) -> Result<i64, Mismatch> {
     if value.is_instance_of::<PyInt>() {
         return Ok(long(value)?);
     }
+    unusual_index(value, name)
+}
+
+fn unusual_index(value: &Bound<'_, PyAny>, name: &str) -> Result<i64, Mismatch> {
     if let Ok(t) = value.cast::<PyTensor>() {
         let t = t.get().tensor();
         if t.dtype().is_integral() && t.numel() == 1 {

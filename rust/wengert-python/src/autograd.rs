@@ -443,7 +443,7 @@ pub fn grad<'py>(
 /// Whether operations on this thread are recorded.
 #[pyfunction]
 pub fn is_grad_enabled() -> bool {
-    graph::is_grad_enabled()
+    graph::mode::grad_flag()
 }
 
 /// Switches recording on this thread; returns what it was.

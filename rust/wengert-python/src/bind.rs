@@ -11,6 +11,7 @@
 
 use crate::args::{BoundRow, Call, flag};
 use crate::error::{OrRaise, caught};
+use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
 use crate::vmap;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -22,7 +23,6 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ffi::CString;
-use wengert::Tensor;
 use wengert::batch;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 
@@ -206,8 +206,12 @@ fn finish<'py>(
         return turn(op, &args, call);
     }
     if form == Form::InPlace || extras.inplace {
-        let target = released(py, &mut args, |args| op.call_inplace(args))?;
-        return Ok(wrap(py, target)?.into_any());
+        let target = match call.slf {
+            Some(object) => object.clone(),
+            None => wrap(py, args.tensor(0).clone())?.into_any(),
+        };
+        released(py, &mut args, |args| op.call_inplace(args))?;
+        return Ok(target);
     }
     if let Some(out) = extras.out {
         return into_out(py, row, &mut args, out);
@@ -222,14 +226,14 @@ fn finish<'py>(
 }
 
 /// An augmented assignment `target op= other`, by the row of that name.
-pub fn in_place(py: Python<'_>, name: &str, target: Tensor, other: Tensor) -> PyResult<()> {
+pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Value) -> PyResult<()> {
     static NUMBERS: PyOnceLock<HashMap<&'static str, usize>> = PyOnceLock::new();
     let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
     let numbers =
         NUMBERS.get_or_init(py, || rows.iter().enumerate().map(|(i, r)| (r.row.name, i)).collect());
     let row = &rows[numbers[name]];
     let mut args = Args::default();
-    args.values.extend([ops::Value::Tensor(target), ops::Value::Tensor(other)]);
+    args.values.extend([target, other]);
     row.push_defaults(&mut args);
     if batch::active()
         && vmap::intercept(py, row.row, vmap::Form::InPlace, &args)?.is_some()
@@ -245,7 +249,7 @@ fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py,
     let object = call.slf.expect("methods have an object");
     wengert::graph::inplace::check(args.tensor(0), op.short_name()).or_raise()?;
     if let Output::Tensor(view) = op.call(args).or_raise()? {
-        object.cast::<PyTensor>()?.get().replace(view);
+        object.cast::<PyTensor>()?.get().replace(object.py(), view);
     }
     Ok(object.clone())
 }
@@ -260,11 +264,14 @@ fn released<T: Send>(
     args: &mut Args,
     work: impl FnOnce(&mut Args) -> wengert::Result<T> + Send,
 ) -> PyResult<T> {
-    let large = args.values.iter().any(|v| match v {
-        ops::Value::Tensor(t) => t.numel() > RELEASE_ABOVE,
-        _ => false,
-    });
-    if large { py.detach(|| work(args)).or_raise() } else { work(args).or_raise() }
+    let large =
+        args.values.iter().any(|v| v.as_tensor().is_some_and(|t| t.numel() > RELEASE_ABOVE));
+    if !large {
+        return work(args).or_raise();
+    }
+    // Without the lock anybody may replace what an object stands for.
+    args.values.iter_mut().for_each(ops::Value::own);
+    detached(py, || work(args)).or_raise()
 }
 
 /// Python's picture of a result.
@@ -355,7 +362,7 @@ fn store_resized(
         PyErr::warn(py, &py.get_type::<pyo3::exceptions::PyUserWarning>(), &text, 1)?;
     }
     let converted = ops::cast::to_dtype(&result.detach(), old.dtype()).or_raise()?;
-    target.get().replace(converted);
+    target.get().replace(py, converted);
     Ok(())
 }
 
@@ -365,6 +372,7 @@ fn into_several<'py>(
     args: &Args,
     several: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    op.check_out(args, &[]).or_raise()?;
     let (fields, results) = match op.call(args).or_raise()? {
         Output::Named(fields, results) => (Some(fields), results),
         Output::Tensors(results) => (None, results),

@@ -31,11 +31,14 @@ impl Outer {
     }
 }
 
-/// The function that does what `function` does in the given mode.
+/// The function that does what `function` does inside a block that `block` makes.
 #[cold]
-fn decorate<'py>(mode: bool, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn decorate<'py>(
+    block: &Bound<'py, PyAny>,
+    function: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let home = function.py().import("wengert.autograd.grad_mode")?;
-    home.getattr("_decorate")?.call1((mode, function))
+    home.getattr("_decorate")?.call1((block, function))
 }
 
 macro_rules! fixed_mode {
@@ -56,7 +59,7 @@ macro_rules! fixed_mode {
             ) -> PyResult<Bound<'py, PyAny>> {
                 match orig_func {
                     None => Ok(Bound::new(py, $Class(Outer::default()))?.into_any()),
-                    Some(function) => decorate($mode, function),
+                    Some(function) => decorate(py.get_type::<$Class>().as_any(), function),
                 }
             }
 
@@ -75,9 +78,17 @@ macro_rules! fixed_mode {
                 self.0.exit()
             }
 
+            /// Another block of the same mode.
+            fn clone(&self) -> $Class {
+                $Class(Outer::default())
+            }
+
             /// Makes a function run in this mode.
-            fn __call__<'py>(&self, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                decorate($mode, func)
+            fn __call__<'py>(
+                slf: &Bound<'py, Self>,
+                func: &Bound<'py, PyAny>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                decorate(slf.get_type().as_any(), func)
             }
         }
     };
@@ -181,9 +192,18 @@ impl PySetGradEnabled {
     }
 
     /// Makes a function run in this mode: the function, and not the rest of the program.
-    fn __call__<'py>(&self, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        set_grad_enabled(self.before);
-        decorate(self.mode, func)
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        func: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        set_grad_enabled(slf.get().before);
+        decorate(&slf.getattr("clone")?, func)
+    }
+
+    /// Another block of the same mode, which it switches to at once.
+    fn clone(&self) -> PySetGradEnabled {
+        let before = set_grad_enabled(self.mode);
+        PySetGradEnabled { mode: self.mode, before, outer: Outer::default() }
     }
 
     fn __repr__(&self) -> &'static str {

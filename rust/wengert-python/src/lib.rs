@@ -6,10 +6,12 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`], [`grad_mode`] | backward passes, nodes, hooks; what is recorded |
+//! | [`autograd`] | backward passes, nodes, hooks |
+//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`] | dtype, device, Size; exceptions |
+//! | [`site`] | where the user's code is |
 //! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -21,12 +23,16 @@ mod bind;
 mod cell;
 mod data;
 mod error;
+mod forward;
 mod grad_mode;
 mod held;
 mod index;
+mod inference;
 mod numpy;
+mod object;
 mod random;
 mod settings;
+mod site;
 mod tensor;
 mod types;
 mod vmap;
@@ -39,12 +45,16 @@ use pyo3::types::PyList;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     error::install(m)?;
+    site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
+    object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<autograd::PyNode>()?;
     m.add_class::<autograd::PyHookHandle>()?;
     grad_mode::install(m)?;
+    forward::install(m)?;
+    inference::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;

@@ -3,15 +3,16 @@
 use crate::args::{self, number};
 use crate::autograd::{self, PyNode};
 use crate::bind::{self, RELEASE_ABOVE};
-use crate::cell::TensorCell;
+use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
+pub use crate::object::wrap;
+use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
 use crate::{data, index, numpy, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
@@ -19,58 +20,56 @@ use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, batch, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
-#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, weakref)]
-pub struct PyTensor(TensorCell, Attributes);
-
-/// What a user hung on a tensor object, made at first use: a dict in every object would cost a good
-/// part of a small operation.
-type Attributes = PyOnceLock<Py<PyDict>>;
+#[pyclass(name = "Tensor", module = "wengert", frozen, subclass, dict, weakref)]
+pub struct PyTensor {
+    tensor: TensorCell,
+    shape: CachedTuple,
+}
 
 impl PyTensor {
-    fn of(tensor: Tensor) -> PyTensor {
-        PyTensor(TensorCell::new(tensor), Attributes::new())
+    /// The object's value.
+    pub fn of(tensor: Tensor) -> PyTensor {
+        PyTensor { tensor: TensorCell::new(tensor), shape: CachedTuple::default() }
     }
 
     /// The engine's tensor.
     #[inline]
     pub fn tensor(&self) -> Tensor {
-        self.0.get()
+        self.tensor.get()
+    }
+
+    /// The engine's tensor, looked at without counting a handle.
+    #[inline]
+    pub fn look<R>(&self, look: impl FnOnce(&Tensor) -> R) -> R {
+        self.tensor.look(look)
+    }
+
+    /// The engine's tensor as an argument that does not count.
+    ///
+    /// # Safety
+    /// Until the result is dropped, the interpreter lock is held, the object lives, and nothing
+    /// runs that could make it stand for another tensor.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub unsafe fn lend(&self) -> ops::args::Lent {
+        // SAFETY: passed on to the caller.
+        unsafe { ops::args::Lent::new(self.tensor.peek()) }
     }
 
     /// Makes the object stand for another tensor.
-    pub fn replace(&self, tensor: Tensor) {
-        let object = self.0.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
+    pub fn replace(&self, py: Python<'_>, tensor: Tensor) {
+        self.shape.clear(py);
+        let object = self.tensor.get().host().swap(std::ptr::null_mut(), Ordering::Relaxed);
         tensor.host().store(object, Ordering::Relaxed);
-        self.0.replace(tensor);
+        self.tensor.replace(tensor);
     }
 }
 
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.0.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.tensor.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
     }
-}
-
-/// The object that stands for a tensor: the one it has, or a new one.
-#[inline]
-#[allow(unsafe_code)]
-pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
-    let known = tensor.host().load(Ordering::Relaxed).cast::<ffi::PyObject>();
-    if !known.is_null() {
-        // SAFETY: a tensor's object clears the slot when it is destroyed, under the interpreter
-        // lock that we hold. While it is being destroyed its count is zero already.
-        unsafe {
-            if ffi::Py_REFCNT(known) > 0 {
-                return Ok(Bound::from_borrowed_ptr(py, known).cast_into_unchecked());
-            }
-        }
-    }
-    let object = Bound::new(py, PyTensor::of(tensor))?;
-    // SAFETY: the lock is held and storing a pointer runs no code.
-    let tensor = unsafe { object.get().0.peek() };
-    tensor.host().store(object.as_ptr().cast(), Ordering::Relaxed);
-    Ok(object)
 }
 
 /// An operand of an infix operator; `None` if the other side should have a try.
@@ -97,7 +96,7 @@ fn binary<'py>(
     if let Ok(other) = other.cast::<PyTensor>() {
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
-        let (a, b) = unsafe { (slf.get().0.peek(), other.get().0.peek()) };
+        let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };
         if batch::active()
             && let Some(y) = vmap::binary(&a.clone(), &b.clone(), f)?
         {
@@ -115,7 +114,7 @@ fn binary<'py>(
         return Ok(wrap(py, y)?.into_any());
     }
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
-    let result = guarded(|| if large { py.detach(|| f(&a, &b)) } else { f(&a, &b) })?;
+    let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
     Ok(wrap(py, result)?.into_any())
 }
 
@@ -150,14 +149,21 @@ fn unary<'py>(
 }
 
 /// An augmented assignment, by the row of that name.
+#[allow(unsafe_code)]
 fn augmented(slf: &Bound<'_, PyTensor>, other: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    // SAFETY: the interpreter holds both objects during the call; the binding makes the tensors
+    // its own before it runs anything that could replace them.
+    let lent = |t: &Bound<'_, PyTensor>| ops::Value::Lent(unsafe { t.get().lend() });
+    if let Ok(other) = other.cast::<PyTensor>() {
+        return bind::in_place(slf.py(), name, lent(slf), lent(other));
+    }
     let Some(other) = operand(other)? else {
         return Err(PyTypeError::new_err(format!(
             "unsupported operand type(s) for {name}: 'Tensor' and '{}'",
             other.get_type().name()?
         )));
     };
-    bind::in_place(slf.py(), name, slf.get().tensor(), other)
+    bind::in_place(slf.py(), name, lent(slf), ops::Value::Tensor(other))
 }
 
 /// A tensor as the printer sees it.
@@ -173,6 +179,19 @@ impl Source for Printed {
     fn at(&self, index: &[usize]) -> Scalar {
         self.0.at(index)
     }
+}
+
+/// A tensor as text, inside it that of its tangent, if it has one.
+fn text_of(t: Tensor) -> PyResult<String> {
+    let grad_fn = t.grad_fn().map(|e| e.node.name());
+    let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;
+    let suffixes = Suffixes {
+        grad_fn,
+        requires_grad: t.requires_grad(),
+        tangent: tangent.as_deref(),
+        ..Suffixes::default()
+    };
+    Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
 }
 
 /// A scalar as a Python object.
@@ -198,56 +217,6 @@ impl PyTensor {
     #[pyo3(signature = (*args, **kwargs))]
     fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
         data::legacy_constructor(args, kwargs).map(PyTensor::of)
-    }
-
-    // Attributes that users set. ---------------------------------------------------------------
-
-    /// Called where the ordinary look-up has found nothing.
-    fn __getattr__<'py>(
-        slf: &Bound<'py, Self>,
-        name: &Bound<'py, PyString>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let found = match slf.get().1.get(slf.py()) {
-            Some(attributes) => attributes.bind(slf.py()).get_item(name)?,
-            None => None,
-        };
-        found.ok_or_else(|| {
-            PyAttributeError::new_err(format!("'Tensor' object has no attribute '{name}'"))
-        })
-    }
-
-    #[allow(unsafe_code)]
-    fn __setattr__(
-        slf: &Bound<'_, Self>,
-        name: &Bound<'_, PyString>,
-        value: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        // SAFETY: three live objects.
-        let status =
-            unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        if status == 0 {
-            return Ok(());
-        }
-        let error = PyErr::fetch(slf.py());
-        if !error.is_instance_of::<PyAttributeError>(slf.py()) || slf.get_type().hasattr(name)? {
-            return Err(error);
-        }
-        let attributes = slf.get().1.get_or_init(slf.py(), || PyDict::new(slf.py()).unbind());
-        attributes.bind(slf.py()).set_item(name, value)
-    }
-
-    #[allow(unsafe_code)]
-    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
-        if let Some(attributes) = slf.get().1.get(slf.py())
-            && attributes.bind(slf.py()).contains(name)?
-        {
-            return attributes.bind(slf.py()).del_item(name);
-        }
-        // SAFETY: two live objects; a null value deletes.
-        let status = unsafe {
-            ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut())
-        };
-        if status == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 
     // Numbers. -------------------------------------------------------------------------------
@@ -514,13 +483,10 @@ impl PyTensor {
     }
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let t = slf.get().tensor();
-        if let Some(text) = vmap::repr(&t) {
-            return Ok(text);
+        match vmap::repr(&t) {
+            Some(text) => Ok(text),
+            None => text_of(t),
         }
-        let grad_fn = t.grad_fn().map(|e| e.node.name());
-        let suffixes =
-            Suffixes { grad_fn, requires_grad: t.requires_grad(), ..Suffixes::default() };
-        Ok(format::tensor(&Printed(t), &suffixes, &format::printoptions()))
     }
     fn __format__<'py>(
         slf: &Bound<'py, Self>,
@@ -596,7 +562,9 @@ impl PyTensor {
 
     #[getter]
     fn shape<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        size(slf.py(), slf.get().tensor().shape())
+        let this = slf.get();
+        // Making the tuple may collect garbage, which runs foreign code: own the tensor meanwhile.
+        this.shape.get_or_make(slf.py(), || size(slf.py(), this.tensor().shape()))
     }
     #[pyo3(signature = (dim=None))]
     fn size<'py>(slf: &Bound<'py, Self>, dim: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
@@ -627,22 +595,21 @@ impl PyTensor {
         }
     }
     fn storage_offset(&self) -> usize {
-        self.tensor().layout().offset()
+        self.look(|t| t.layout().offset())
     }
     fn data_ptr(&self) -> PyResult<usize> {
-        self.tensor().check_readable().or_raise()?;
-        Ok(self.tensor().data_ptr() as usize)
+        self.look(|t| t.check_readable().map(|()| t.data_ptr() as usize)).or_raise()
     }
     fn element_size(&self) -> usize {
-        self.tensor().dtype().size()
+        self.look(|t| t.dtype().size())
     }
     #[getter]
     fn itemsize(&self) -> usize {
-        self.tensor().dtype().size()
+        self.look(|t| t.dtype().size())
     }
     #[getter]
     fn nbytes(&self) -> usize {
-        self.tensor().dtype().size() * self.tensor().numel()
+        self.tensor().dtype().size() * self.look(|t| t.numel())
     }
     #[getter]
     fn dtype(slf: &Bound<'_, Self>) -> PyResult<Py<PyDType>> {
@@ -666,16 +633,16 @@ impl PyTensor {
     }
     #[getter]
     fn ndim(&self) -> usize {
-        self.tensor().ndim()
+        self.look(|t| t.ndim())
     }
     fn dim(&self) -> usize {
-        self.tensor().ndim()
+        self.look(|t| t.ndim())
     }
     fn numel(&self) -> usize {
-        self.tensor().numel()
+        self.look(|t| t.numel())
     }
     fn nelement(&self) -> usize {
-        self.tensor().numel()
+        self.look(|t| t.numel())
     }
     #[pyo3(signature = (*, memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
@@ -683,7 +650,7 @@ impl PyTensor {
         format.fits(self.tensor().layout())
     }
     fn is_floating_point(&self) -> bool {
-        self.tensor().dtype().is_floating()
+        self.look(|t| t.dtype().is_floating())
     }
     fn is_complex(&self) -> bool {
         false
@@ -749,7 +716,7 @@ impl PyTensor {
 
     #[getter]
     fn requires_grad(&self) -> bool {
-        self.tensor().requires_grad()
+        self.look(|t| t.requires_grad())
     }
     #[setter]
     fn set_requires_grad(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -766,7 +733,7 @@ impl PyTensor {
     }
     #[getter]
     fn is_leaf(&self) -> bool {
-        self.tensor().is_leaf()
+        self.look(|t| t.is_leaf())
     }
     #[getter]
     fn grad_fn(&self) -> Option<PyNode> {
@@ -790,15 +757,15 @@ impl PyTensor {
     }
     #[getter]
     fn retains_grad(&self) -> bool {
-        self.tensor().retains_grad()
+        self.look(|t| t.retains_grad())
     }
     fn retain_grad(&self) -> PyResult<()> {
         vmap::check_outside("retain_grad")?;
         self.tensor().retain_grad().or_raise()
     }
     #[getter(_version)]
-    fn version(&self) -> u32 {
-        self.tensor().storage().version()
+    fn version(&self) -> PyResult<u32> {
+        self.look(crate::inference::version)
     }
     #[getter(_base)]
     fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
@@ -808,7 +775,7 @@ impl PyTensor {
         slf.get().tensor().base().map(|b| wrap(slf.py(), b)).transpose()
     }
     fn is_inference(&self) -> bool {
-        false
+        self.tensor().is_inference()
     }
     #[pyo3(signature = (gradient=None, retain_graph=None, create_graph=false, inputs=None))]
     fn backward(
@@ -843,7 +810,7 @@ impl PyTensor {
         vmap::check_data(&slf.get().tensor())?;
         vmap::check_data(&value.get().tensor())?;
         let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
-        slf.get().replace(new);
+        slf.get().replace(slf.py(), new);
         Ok(())
     }
 

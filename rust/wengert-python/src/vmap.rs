@@ -35,11 +35,7 @@ pub fn intercept<'py>(
     args: &Args,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     if form == Form::Out {
-        let batched = |v: &Value| match v {
-            Value::Tensor(t) => t.is_batched(),
-            Value::Tensors(ts) => ts.iter().any(Tensor::is_batched),
-            _ => false,
-        };
+        let batched = |v: &Value| v.tensors().iter().any(Tensor::is_batched);
         if args.values.iter().any(batched) {
             return Err(PyRuntimeError::new_err(format!(
                 "Batching rule not implemented for aten::{}.out; the fallback path doesn't work on \
@@ -60,7 +56,7 @@ pub fn intercept<'py>(
         && let Output::Tensor(view) = output
     {
         let object = wrap(py, args.tensor(0).clone())?;
-        object.get().replace(view);
+        object.get().replace(py, view);
         return Ok(Some(object.into_any()));
     }
     bind::output(py, output).map(Some)
@@ -323,24 +319,26 @@ pub fn _transform_cut<'py>(
     wrap(result.py(), guarded(|| transform::cut(&t, &own, recording))?)
 }
 
-/// Gradients of a transform's outputs with respect to its own inputs.
+/// Gradients of a transform's outputs with respect to its own inputs; `hidden` are further ones.
 #[pyfunction]
-#[pyo3(signature = (outputs, cotangents, own, recording, retain_graph))]
+#[pyo3(signature = (outputs, cotangents, own, recording, retain_graph, hidden=None))]
 pub fn _transform_gradients<'py>(
     outputs: &Bound<'py, PyAny>,
     cotangents: Option<&Bound<'py, PyAny>>,
     own: &Bound<'py, PyAny>,
     recording: bool,
     retain_graph: bool,
+    hidden: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = own.py();
     let (outputs, own) = (list(outputs)?, list(own)?);
+    let hidden = hidden.map(list).transpose()?.unwrap_or_default();
     let cotangents = match cotangents {
         Some(given) => list(given)?.into_iter().map(Some).collect(),
         None => Vec::new(),
     };
     let found = guarded(|| {
-        transform::gradients(&outputs, &cotangents, &own, recording, retain_graph)
+        transform::gradients(&outputs, &cotangents, &own, &hidden, recording, retain_graph)
     })?;
     let objects = found.into_iter().map(|g| wrap(py, g)).collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, objects)

@@ -7,38 +7,51 @@
 //! up to 32 bytes    [header 32 | data 32]                 one 64-byte block
 //! up to 4 KiB       [header 32 | pad 32 | data ...]       one block, data 64-byte aligned
 //! above             [header 32]  ->  [data ...]           two blocks, no size class is overshot
-//! foreign memory    [header 32]  ->  somebody else's      with an owner that keeps it alive
+//! foreign memory    [header 32 | owner]  ->  somebody else's, which the owner keeps alive
 //! ```
 //!
 //! The version counts writes through any alias. A tensor saved for backward remembers the
 //! version it was saved at; a mismatch means that the value is no longer the one of the forward
-//! pass.
+//! pass. The place of the last write is kept beside it, for the error that follows. Memory allocated
+//! in [inference mode](crate::graph::mode) has no version that anybody may ask for. Marks are bits of
+//! the length, which is never that large.
 #![allow(unsafe_code)]
 
+use crate::graph::Site;
 use crate::{Result, alloc};
 use std::any::Any;
 use std::ptr::NonNull;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const HEADER: usize = 32;
 const INLINE_MAX: usize = 4096;
+/// Set in the length of foreign memory; no length reaches it.
+const FOREIGN: usize = 1 << (usize::BITS - 1);
+/// Set in the length of memory that was allocated in inference mode.
+const INFERENCE: usize = 1 << (usize::BITS - 2);
 
+/// Behind the header of foreign memory.
 struct Foreign {
     /// Dropped last, when nobody can read the memory any more.
     _owner: Box<dyn Any + Send + Sync>,
     read_only: bool,
 }
 
+const FOREIGN_BLOCK: usize = HEADER + size_of::<Foreign>();
+
 #[repr(C)]
 struct Header {
     refcount: AtomicU32,
     version: AtomicU32,
-    bytes: usize,
+    /// Bytes of data, and whether they are [`FOREIGN`] or of [`INFERENCE`] mode.
+    length: usize,
     data: NonNull<u8>,
-    foreign: Option<Box<Foreign>>,
+    /// The site of the last write, 0 before the first.
+    written: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER);
+const _: () = assert!(size_of::<Header>() == HEADER && HEADER % align_of::<Foreign>() == 0);
 
 /// A counted handle to memory.
 pub struct Storage(NonNull<Header>);
@@ -72,7 +85,7 @@ impl Storage {
                 (header_block(data, bytes)?, data)
             }
         };
-        Ok(Storage::from_parts(block, bytes, data, None))
+        Ok(Storage::from_parts(block, bytes, data))
     }
 
     /// Memory full of zeros, which large requests get from the system without touching them.
@@ -84,7 +97,7 @@ impl Storage {
             return Ok(storage);
         }
         let data = alloc::allocate_zeroed(bytes)?;
-        Ok(Storage::from_parts(header_block(data, bytes)?, bytes, data, None))
+        Ok(Storage::from_parts(header_block(data, bytes)?, bytes, data))
     }
 
     /// Memory of somebody else, kept alive by `owner`.
@@ -98,27 +111,24 @@ impl Storage {
         owner: Box<dyn Any + Send + Sync>,
         read_only: bool,
     ) -> Result<Storage> {
-        let block = alloc::allocate(HEADER)?;
-        let foreign = Some(Box::new(Foreign { _owner: owner, read_only }));
-        Ok(Storage::from_parts(block, bytes, data, foreign))
+        let block = alloc::allocate(FOREIGN_BLOCK)?;
+        // SAFETY: the block has room behind the header, aligned as asserted above, and is ours.
+        unsafe { block.add(HEADER).cast::<Foreign>().write(Foreign { _owner: owner, read_only }) };
+        Ok(Storage::from_parts(block, bytes | FOREIGN, data))
     }
 
     #[inline]
-    fn from_parts(
-        block: NonNull<u8>,
-        bytes: usize,
-        data: NonNull<u8>,
-        foreign: Option<Box<Foreign>>,
-    ) -> Storage {
+    fn from_parts(block: NonNull<u8>, length: usize, data: NonNull<u8>) -> Storage {
+        let mark = if crate::graph::is_inference_mode() { INFERENCE } else { 0 };
         let header = block.cast::<Header>();
         // SAFETY: the block is at least HEADER bytes long, 64-byte aligned and ours alone.
         unsafe {
             header.write(Header {
                 refcount: AtomicU32::new(1),
                 version: AtomicU32::new(0),
-                bytes,
+                length: length | mark,
                 data,
-                foreign,
+                written: AtomicU32::new(0),
             });
         }
         Storage(header)
@@ -139,7 +149,13 @@ impl Storage {
     /// Length in bytes.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.header().bytes
+        self.header().length & !(FOREIGN | INFERENCE)
+    }
+
+    /// Whether this memory was allocated in inference mode.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.header().length & INFERENCE != 0
     }
 
     /// How many writes there have been, through any view.
@@ -148,16 +164,31 @@ impl Storage {
         self.header().version.load(Ordering::Acquire)
     }
 
-    /// Counts a write.
+    /// Counts a write, which happens where the program is now.
     #[inline]
     pub fn bump_version(&self) {
+        self.header().written.store(Site::here().get(), Ordering::Relaxed);
         self.header().version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Where the last write was.
+    pub fn written(&self) -> Site {
+        let number = NonZeroU32::new(self.header().written.load(Ordering::Relaxed));
+        number.map_or(Site::UNKNOWN, Site::new)
+    }
+
+    /// What lies behind the header of foreign memory.
+    #[inline]
+    fn foreign_part(&self) -> Option<NonNull<Foreign>> {
+        // SAFETY: the flag is set only by `foreign`, which made the block long enough.
+        (self.header().length & FOREIGN != 0).then(|| unsafe { self.0.byte_add(HEADER).cast() })
     }
 
     /// Whether writing is forbidden (a read-only NumPy array, for one).
     #[inline]
     pub fn is_read_only(&self) -> bool {
-        self.header().foreign.as_ref().is_some_and(|f| f.read_only)
+        // SAFETY: a handle keeps the block alive, and this part of it never changes.
+        self.foreign_part().is_some_and(|f| unsafe { f.as_ref() }.read_only)
     }
 
     /// Whether this handle is the only one.
@@ -173,16 +204,18 @@ impl Storage {
 
     #[cold]
     fn release(&mut self) {
-        let header = self.header();
-        let (bytes, data) = (header.bytes, header.data);
-        // SAFETY: the count reached zero, so that nobody else reads the header; it is not used
-        // again below.
-        let owned = unsafe { (*self.0.as_ptr()).foreign.take() };
+        let (bytes, data) = (self.bytes(), self.header().data);
+        let foreign = self.foreign_part();
         let block = self.0.cast::<u8>();
-        // SAFETY: the sizes repeat those of the constructors, and nothing uses the blocks now.
+        // SAFETY: the count reached zero, so that nobody else uses the blocks, nor do we below.
+        // The sizes repeat those of the constructors. The owner may run any code, so it goes last.
         unsafe {
-            match (&owned, inline_offset(bytes)) {
-                (Some(_), _) => alloc::deallocate(block, HEADER),
+            match (foreign, inline_offset(bytes)) {
+                (Some(foreign), _) => {
+                    let foreign = foreign.read();
+                    alloc::deallocate(block, FOREIGN_BLOCK);
+                    drop(foreign);
+                }
                 (None, Some(offset)) => alloc::deallocate(block, offset + bytes.max(HEADER)),
                 (None, None) => {
                     alloc::deallocate(data, bytes);

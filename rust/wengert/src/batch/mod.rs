@@ -165,11 +165,7 @@ pub fn levels_of_all<'a>(
 
 /// All tensors among arguments.
 fn tensors(args: &Args) -> impl Iterator<Item = &Tensor> {
-    args.values.iter().flat_map(|v| match v {
-        Value::Tensor(t) => std::slice::from_ref(t),
-        Value::Tensors(ts) => &ts[..],
-        _ => &[],
-    })
+    args.values.iter().flat_map(|v| v.tensors())
 }
 
 /// `x` with its axis `dim` taken as the examples of a level.
@@ -267,6 +263,8 @@ enum Ruling {
 /// Calls a row whose arguments may be batched; `None` if none is, and the row may be called as
 /// ever.
 pub fn call(row: &'static Row, args: &Args) -> Result<Option<Output>> {
+    // Rules take arguments apart: make lent ones our own.
+    let args = &args.clone();
     if row.has(tags::RANDOM) {
         return random::call(row, args);
     }
@@ -301,6 +299,7 @@ fn wrapped(output: Output, levels: &[u32]) -> Result<Output> {
 /// The tensor to write to is the same for all examples of a level in which another argument is not.
 pub fn call_inplace(row: &'static Row, args: &Args) -> Result<bool> {
     let name = row.short_name();
+    let args = &args.clone();
     let levels = levels_of_all(tensors(args), name)?;
     if levels.is_empty() {
         return Ok(false);

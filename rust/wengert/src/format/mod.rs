@@ -57,6 +57,8 @@ pub struct Suffixes<'a> {
     pub grad_fn: Option<&'a str>,
     /// Whether the tensor requires a gradient; said only where there is no `grad_fn`.
     pub requires_grad: bool,
+    /// The text of the tangent of a dual tensor.
+    pub tangent: Option<&'a str>,
 }
 
 impl Default for Suffixes<'_> {
@@ -68,6 +70,7 @@ impl Default for Suffixes<'_> {
             default_float: default_float(),
             grad_fn: None,
             requires_grad: false,
+            tangent: None,
         }
     }
 }
@@ -92,6 +95,7 @@ impl Suffixes<'_> {
             None if self.requires_grad => texts.push("requires_grad=True".into()),
             None => {}
         }
+        texts.extend(self.tangent.map(|tangent| format!("tangent={tangent}")));
         texts
     }
 }

@@ -1,8 +1,10 @@
 //! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
 
 use super::arena::NodeRef;
-use super::mode::is_grad_enabled;
-use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State, freed_error};
+use super::explain;
+use super::mode::is_tracking;
+use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
+use super::site::Site;
 use crate::lock::Lock;
 use crate::ops;
 use crate::tensor::Tensor;
@@ -62,7 +64,7 @@ pub(super) fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result
 
 /// Adds to a gradient, in place where nobody else can see it.
 pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
-    if !is_grad_enabled() && sum.is_unique() && sum.is_contiguous() {
+    if !is_tracking() && sum.is_unique() && sum.is_contiguous() {
         ops::add_assign(&sum, gradient)?;
         return Ok(sum);
     }
@@ -72,7 +74,7 @@ pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
 /// A gradient that a hook may write to: in memory of its own, unless the pass is recorded, where
 /// writes are operations and are checked as such.
 pub(super) fn private(gradient: Tensor) -> Result<Tensor> {
-    if is_grad_enabled() { Ok(gradient) } else { own(gradient) }
+    if is_tracking() { Ok(gradient) } else { own(gradient) }
 }
 
 /// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.
@@ -95,7 +97,7 @@ impl AccumulateGrad {
             op: Box::new(AccumulateGrad(leaf.clone())),
             edges: SmallVec::new(),
             outputs: smallvec![OutputMeta::of(leaf)],
-            state: Lock::new(State { saved: SmallVec::new(), hooks: None, freed: false }),
+            state: Lock::new(State::new(SmallVec::new(), Site::UNKNOWN)),
         })
     }
 }
@@ -107,7 +109,7 @@ impl Op for AccumulateGrad {
 
     /// The scheduler handles accumulators itself; a direct call has no graph to act on.
     fn backward(&self, _: &Context, _: &[Option<Tensor>]) -> Result<Gradients> {
-        Err(Error::plain(Kind::Grad, freed_error().detail().to_owned()))
+        Err(Error::plain(Kind::Grad, explain::FREED))
     }
 
     fn leaf(&self) -> Option<&Tensor> {

@@ -129,6 +129,31 @@ unsafe impl Send for Shared {}
 /// Free slots that belong to no thread, as a list of any length.
 static SHARED: Mutex<Shared> = Mutex::new(Shared(ptr::null_mut()));
 
+/// The first slot of a chunk.
+struct Chunk(*mut Slot);
+// SAFETY: chunks are never given back, and only the atomics of their slots are used through this.
+unsafe impl Send for Chunk {}
+
+/// All chunks, for a census.
+static CHUNKS: Mutex<Vec<Chunk>> = Mutex::new(Vec::new());
+
+/// Handles to all nodes alive.
+pub(super) fn all_nodes() -> Vec<NodeRef> {
+    let chunks: Vec<*mut Slot> = CHUNKS.lock().iter().map(|c| c.0).collect();
+    let slots = chunks.into_iter().flat_map(|chunk| (0..CHUNK).map(move |i| chunk.wrapping_add(i)));
+    slots.filter_map(|slot| NonNull::new(slot).and_then(take_part)).collect()
+}
+
+/// A handle to the node in a slot, if one lives there.
+fn take_part(slot: NonNull<Slot>) -> Option<NodeRef> {
+    let more = |counts| (handles(counts) > 0).then_some(counts + 1);
+    // SAFETY: slots are never given back, and a chunk is registered with its counts written. The
+    // exchange finds a node alive, and initialised, and keeps it so.
+    let counts = unsafe { &slot.as_ref().counts };
+    counts.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
+    Some(NodeRef(slot))
+}
+
 /// One thread's free slots and its counter, null before the first node.
 struct Local {
     head: Cell<*mut Slot>,
@@ -230,6 +255,7 @@ fn refill(local: &Local) -> Result<()> {
                 shared.0 = slot;
             }
         }
+        CHUNKS.lock().push(Chunk(chunk));
     }
     for _ in 0..BATCH {
         let Some(slot) = NonNull::new(shared.0) else { break };

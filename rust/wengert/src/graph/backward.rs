@@ -24,8 +24,10 @@
 
 use super::accumulate::{add_up, checked_hook_result, conform, own, private};
 use super::arena::NodeRef;
-use super::mode::GradMode;
+use super::explain;
+use super::mode::{self, GradMode, Modes};
 use super::node::{Context, Edge, Gradients, Node};
+use super::site::Site;
 use crate::kernels::threads;
 use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
@@ -135,6 +137,8 @@ const LOOK_AHEAD: usize = 32;
 
 struct Pass {
     options: Backward,
+    /// Where it was asked for.
+    site: Site,
     id: u32,
     visits: Vec<Visit>,
     elsewhere: HashMap<usize, u32>,
@@ -153,6 +157,7 @@ impl Pass {
     fn new(options: Backward) -> Pass {
         Pass {
             options,
+            site: Site::here(),
             id: PASSES.fetch_add(1, Ordering::Relaxed).max(1),
             visits: Vec::new(),
             elsewhere: HashMap::new(),
@@ -186,23 +191,13 @@ impl Pass {
                 None => None,
             };
             let Some(edge) = root.edge()? else {
-                bail!(
-                    Grad,
-                    "",
-                    "element {i} of tensors does not require grad and does not have a grad_fn"
-                );
+                return Err(explain::no_history(root, i));
             };
             let gradient = match gradient {
                 Some(g) if g.dtype() == root.dtype() => g,
                 Some(g) => ops::cast::to_dtype(&g, root.dtype())?,
                 None if root.numel() == 1 => Tensor::full(root.shape(), 1.0, root.dtype())?,
-                None => bail!(
-                    Grad,
-                    "",
-                    "grad can be implicitly created only for scalar outputs; this one has shape {}: \
-                     reduce it first, for example with .sum(), or pass gradient=",
-                    crate::layout::ShapeText(root.shape())
-                ),
+                None => return Err(explain::not_scalar(root)),
             };
             seeds.push((edge, gradient));
         }
@@ -377,8 +372,9 @@ impl Pass {
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
-        if ready.is_empty() || self.options.create_graph || self.work(index, node) < WORTH_A_THREAD
-        {
+        // Tangents belong to levels of this thread.
+        let serial = self.options.create_graph || mode::is_forward();
+        if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
         let others: SmallVec<[u32; 8]> = ready
@@ -402,12 +398,13 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
+        let modes = Modes::current();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
-                scope.spawn(|| {
-                    let _mode = GradMode::new(false);
+                scope.spawn(move || {
+                    let _modes = modes.hold();
                     job.run();
                 });
             }
@@ -422,7 +419,8 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.options.retain_graph || self.options.create_graph, needs)
+        let keeps = self.options.retain_graph || self.options.create_graph;
+        node.unpack((!keeps).then_some(self.site), needs)
     }
 
     /// Adds a contribution to a gradient slot.
@@ -515,8 +513,8 @@ impl Pass {
 
     /// Hands the gradients over. All that can fail is computed before the first is.
     fn commit(&mut self) -> Result<()> {
-        let create_graph = self.options.create_graph;
-        let _mode = GradMode::new(create_graph);
+        let _mode = GradMode::new(self.options.create_graph);
+        let tracking = mode::is_tracking();
         let wanted: Vec<usize> = self.wanted.iter().map(|(e, _)| e.node.address()).collect();
         let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
         let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
@@ -532,10 +530,10 @@ impl Pass {
             }
             match tensor.grad() {
                 None => {
-                    let owned = if create_graph { gradient } else { own(gradient)? };
+                    let owned = if tracking { gradient } else { own(gradient)? };
                     writes.push((tensor, owned));
                 }
-                Some(old) if create_graph || old.check_writable("add").is_err() => {
+                Some(old) if tracking || old.check_writable("add").is_err() => {
                     writes.push((tensor, ops::add(&old, &gradient)?));
                 }
                 Some(old) => in_place.push((old, gradient)),
@@ -568,8 +566,17 @@ impl Drop for Pass {
 }
 
 /// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.
-fn apply(node: &Node, context: &Context, gradients: &[Option<Tensor>]) -> Result<Gradients> {
-    match catch_unwind(AssertUnwindSafe(|| node.op.backward(context, gradients))) {
+pub(super) fn apply(
+    node: &Node,
+    context: &Context,
+    gradients: &[Option<Tensor>],
+) -> Result<Gradients> {
+    caught(|| node.op.backward(context, gradients))
+}
+
+/// Runs tensor algebra and catches the errors that it unwinds with.
+pub(super) fn caught<R>(algebra: impl FnOnce() -> Result<R>) -> Result<R> {
+    match catch_unwind(AssertUnwindSafe(algebra)) {
         Ok(result) => result,
         Err(payload) => match payload.downcast::<Error>() {
             Ok(error) => Err(*error),

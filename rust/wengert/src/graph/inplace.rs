@@ -4,12 +4,15 @@
 //! by copying the result into the target's memory; the target then takes over the result's
 //! history. Whatever the rule saved lies in memory that the write does not reach.
 
+use super::explain;
+use super::forward;
+use super::mode::{self, WithoutForward};
 use super::node::{Context, Gradients, Op};
 use super::record::{record, recording};
 use crate::layout::{Dims, Layout};
 use crate::ops::cast;
 use crate::tensor::Tensor;
-use crate::{Result, bail};
+use crate::{Error, Kind, Result, bail};
 use smallvec::{SmallVec, smallvec};
 
 /// Refuses to write to what must not be written to.
@@ -19,35 +22,40 @@ pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
         return Ok(());
     }
     if target.requires_grad() && target.is_leaf() {
-        bail!(
-            Grad,
-            "",
-            "a leaf Variable that requires grad is being used in an in-place operation. ({op}_: \
-             wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_written(target, op));
     }
     if let Some(base) = target.base()
         && base.requires_grad()
         && base.is_leaf()
     {
-        bail!(
-            Grad,
-            "",
-            "a view of a leaf Variable that requires grad is being used in an in-place operation. \
-             ({op}_: wrap it in `with no_grad():` to update a parameter, or work on a clone())"
-        );
+        return Err(explain::leaf_view_written(target, &base, op));
     }
     Ok(())
+}
+
+#[cold]
+pub(super) fn saved_inference_error() -> Error {
+    Error::plain(
+        Kind::Grad,
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in \
+         inference mode in computation tracked by autograd. To work around this, you can make a \
+         clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of \
+         `torch.inference_mode()`.",
+    )
 }
 
 /// The value before the write, with the target's history, in memory of its own.
 pub fn before(target: &Tensor) -> Result<Tensor> {
     let copy = Tensor::uninitialised("clone", target.shape(), target.dtype())?;
     copy.copy_raw(target);
-    match target.edge()? {
-        Some(edge) => Ok(copy.alias_with_edge(Some(edge))),
-        None => Ok(copy),
+    let copy = match target.edge()? {
+        Some(edge) => copy.alias_with_edge(Some(edge)),
+        None => copy,
+    };
+    if target.is_dual() {
+        forward::copy_tangents(&copy, target)?;
     }
+    Ok(copy)
 }
 
 /// Copies `result` into `target`, which takes over its history.
@@ -59,6 +67,9 @@ pub fn adopt(target: &Tensor, result: Tensor) -> Result<()> {
     };
     target.copy_raw(&result);
     target.storage().bump_version();
+    if mode::is_forward() {
+        forward::follow_write(target, Some(&result))?;
+    }
     inherit(target, &result)
 }
 
@@ -66,9 +77,13 @@ pub fn adopt(target: &Tensor, result: Tensor) -> Result<()> {
 /// named `node` whose gradient is zero, as in PyTorch.
 pub fn overwritten(target: &Tensor, node: &'static str) -> Result<()> {
     target.storage().bump_version();
+    if mode::is_forward() {
+        forward::follow_write(target, None)?;
+    }
     if !super::is_grad_enabled() || !target.requires_grad() {
         return Ok(());
     }
+    let _off = WithoutForward::new();
     let result = target.detach();
     let old = target.alias_with_edge(target.edge()?);
     record(&result, &[&old], &[], Box::new(Forget(node)))?;
@@ -95,6 +110,8 @@ pub(crate) fn inherit(target: &Tensor, result: &Tensor) -> Result<()> {
     if !super::is_grad_enabled() {
         return Ok(());
     }
+    // Tangents have been seen to.
+    let _off = WithoutForward::new();
     match target.base() {
         Some(base) if result.requires_grad() || base.requires_grad() => {
             replace_part(&base, target, result)
@@ -106,7 +123,7 @@ pub(crate) fn inherit(target: &Tensor, result: &Tensor) -> Result<()> {
             }
             None => {
                 if target.requires_grad() {
-                    target.detach_();
+                    target.leave_graph();
                 }
                 Ok(())
             }
@@ -154,6 +171,15 @@ impl Part {
         }
     }
 
+    /// The part of `whole`, which has the layout of the base; a view, recorded.
+    pub(crate) fn view(&self, whole: &Tensor) -> Result<Tensor> {
+        let y = whole.view_as_layout(self.placed(whole));
+        if recording(&[whole]) {
+            record(&y, &[whole], &[], Box::new(AsStrided(self.clone())))?;
+        }
+        Ok(y)
+    }
+
     fn placed(&self, whole: &Tensor) -> Layout {
         let l = &self.layout;
         Layout::strided(l.shape(), l.strides(), l.offset() + whole.layout().offset())
@@ -192,9 +218,13 @@ impl Part {
     }
 }
 
-/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`.
+/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`; and the way to the
+/// tangent where that must be a view.
 macro_rules! part_op {
-    ($Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]) => {
+    (
+        $Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]
+        $(tangent |$v:ident| $tangent:expr)?
+    ) => {
         struct $Name(Part);
         impl Op for $Name {
             fn name(&self) -> &'static str {
@@ -205,6 +235,15 @@ macro_rules! part_op {
                 let Some($g) = &grads[0] else { return Ok(Gradients::new()) };
                 Ok(smallvec![$($grad),+])
             }
+            $(fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                _: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                let $part = &self.0;
+                forward::linear(v, |$v| $tangent)
+            })?
         }
     };
 }
@@ -213,6 +252,7 @@ part_op!(CopySlices "CopySlices" |part, g, ctx| [
     if ctx.needs(0) { Some(part.erase(g)?) } else { None },
     if ctx.needs(1) { Some(part.cut(g)?) } else { None }
 ]);
-part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]);
+part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]
+    tangent |v| part.view(v));
 part_op!(Embed "AsStridedBackwardBackward0" |part, g, _ctx| [Some(part.cut(g)?)]);
 part_op!(Erase "EraseBackward0" |part, g, _ctx| [Some(part.erase(g)?)]);

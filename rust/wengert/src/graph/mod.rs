@@ -20,8 +20,11 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on.
+//! * [`mode`]: whether recording is on, or inference mode.
+//! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
+//! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
 //! * [`transform`]: inputs and results of function transforms.
@@ -29,14 +32,20 @@
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
+pub mod census;
+mod explain;
+pub mod forward;
 pub mod inplace;
 pub mod mode;
 pub mod node;
 pub mod record;
+pub mod site;
 pub mod transform;
+mod transpose;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, is_grad_enabled, set_grad_enabled};
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, is_inference_mode, set_grad_enabled};
 pub use node::{Context, Edge, Gradients, Hook, Node, Op};
 pub use record::{Saves, record, record_many};
+pub use site::Site;

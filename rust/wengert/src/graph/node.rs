@@ -9,10 +9,12 @@
 //!   input had when it was used, whatever happened to the tensor since.
 
 use super::arena::NodeRef;
+use super::explain;
+use super::site::Site;
 use crate::dtype::DType;
 use crate::lock::Lock;
 use crate::tensor::{Tensor, WeakTensor};
-use crate::{Error, Kind, Result};
+use crate::Result;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -29,6 +31,24 @@ pub trait Op: Send + Sync {
     /// input's shape and converts to its type. It may answer only for inputs that
     /// [`Context::needs`] asks for.
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients>;
+
+    /// Tangents of the outputs, one entry each, given those of the inputs (`None` is a zero): the
+    /// product of the Jacobian with a vector, where [`Op::backward`] is that with its transpose.
+    ///
+    /// `None` says that there is no cheaper way than to transpose [`Op::backward`], which the
+    /// engine does by itself; an operation needs no rule of its own. A rule is tensor algebra like
+    /// `backward`, and need not care about shapes that broadcast to the output's, or about dtypes.
+    /// `outputs` are the results, with their history. The view that an operation made must get a
+    /// view of the input's tangent.
+    fn jvp(
+        &self,
+        ctx: &Context,
+        tangents: &[Option<Tensor>],
+        outputs: &[&Tensor],
+    ) -> Result<Option<Gradients>> {
+        let _ = (ctx, tangents, outputs);
+        Ok(None)
+    }
 
     /// Whether the rule must run on the thread that called backward (it calls into Python).
     fn needs_calling_thread(&self) -> bool {
@@ -139,7 +159,17 @@ pub(super) struct Saved {
 pub(super) struct State {
     pub saved: SmallVec<[Saved; 2]>,
     pub hooks: Option<Box<NodeHooks>>,
-    pub freed: bool,
+    /// Where the operation ran.
+    pub site: Site,
+    /// Where a backward pass ran that freed what was saved.
+    pub freed: Option<Site>,
+}
+
+impl State {
+    /// The state of a new node.
+    pub fn new(saved: SmallVec<[Saved; 2]>, site: Site) -> State {
+        State { saved, hooks: None, site, freed: None }
+    }
 }
 
 /// Observers of the gradients that arrive at a node's outputs.
@@ -161,11 +191,6 @@ pub struct Node {
     pub(super) state: Lock<State>,
 }
 
-thread_local! {
-    /// Number of the newest node that this thread made or built upon.
-    static NEWEST: Cell<u64> = const { Cell::new(0) };
-}
-
 /// Accumulators run before everything else that is ready.
 pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 
@@ -173,10 +198,10 @@ pub(super) const ACCUMULATOR_SEQ: u64 = u64::MAX;
 /// gave before (a Lamport clock). For one thread that is the order of creation; several threads
 /// need no shared counter, and what they number does not depend on who was first.
 #[inline]
-pub(super) fn next_seq(edges: &[Option<Edge>]) -> u64 {
+pub(super) fn next_seq(edges: &[Option<Edge>], newest: &Cell<u64>) -> u64 {
     let inputs = edges.iter().flatten().map(|e| e.node.seq).filter(|&s| s != ACCUMULATOR_SEQ);
-    let seq = inputs.fold(NEWEST.get(), u64::max) + 1;
-    NEWEST.set(seq);
+    let seq = inputs.fold(newest.get(), u64::max) + 1;
+    newest.set(seq);
     seq
 }
 
@@ -205,6 +230,11 @@ impl Node {
     /// same thread.
     pub fn sequence(&self) -> u64 {
         self.seq
+    }
+
+    /// Where in the user's program the operation ran.
+    pub fn site(&self) -> Site {
+        self.state.lock().site
     }
 
     /// Adds an observer of the gradient of one output; the number removes it.
@@ -240,6 +270,17 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a rule sees, put together by hand.
+    pub(super) fn new(saved: SmallVec<[(u8, Tensor); 2]>, needs: SmallVec<[bool; 4]>) -> Context {
+        Context { saved, needs }
+    }
+
+    /// The same for a rule that is to answer for one input only.
+    pub(super) fn only(&self, input: usize) -> Context {
+        let needs = (0..self.needs.len()).map(|i| i == input).collect();
+        Context { saved: self.saved.clone(), needs }
+    }
+
     /// The tensor saved under `role`.
     ///
     /// # Panics
@@ -257,33 +298,50 @@ impl Context {
 }
 
 impl NodeRef {
-    /// Prepares a run of the rule: takes (`keep == false`) or copies the saved tensors and checks
-    /// that nobody wrote to them.
-    pub(super) fn unpack(&self, keep: bool, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+    /// Gives what was saved of the outputs, which was saved before they had any, their tangents.
+    pub(super) fn keep_tangents(&self, outputs: &[&Tensor]) {
+        let state = self.state.lock();
+        for s in &state.saved {
+            if let Origin::Output(k) = s.origin {
+                s.tensor.share_tangents(outputs[k as usize]);
+            }
+        }
+    }
+
+    /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
+    /// the graph, and checks that nobody wrote to them.
+    pub(super) fn unpack(&self, frees: Option<Site>, needs: SmallVec<[bool; 4]>) -> Result<Context> {
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
-        if state.freed {
-            return Err(freed_error());
+        if let Some(first) = state.freed {
+            drop(state);
+            return Err(explain::freed(self, first));
         }
         let mut saved = SmallVec::new();
         for s in &state.saved {
             if s.tensor.storage().version() != s.version {
-                return Err(self.version_error(s));
+                let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
+                drop(state);
+                return Err(explain::stale(self, &tensor, version, origin));
             }
             saved.push((s.role, if recording { self.with_history(s) } else { s.tensor.clone() }));
         }
-        let retired = if keep {
-            None
-        } else {
-            state.freed = true;
-            Some(std::mem::take(&mut state.saved))
-        };
+        let retired = frees.map(|_| std::mem::take(&mut state.saved));
+        state.freed = frees;
         drop(state);
         drop(retired);
         Ok(Context { saved, needs })
     }
 
     fn with_history(&self, s: &Saved) -> Tensor {
+        let tensor = self.with_edge(s);
+        if !tensor.same(&s.tensor) && s.tensor.is_dual() {
+            tensor.share_tangents(&s.tensor);
+        }
+        tensor
+    }
+
+    fn with_edge(&self, s: &Saved) -> Tensor {
         match s.origin {
             Origin::Value => s.tensor.clone(),
             Origin::Output(k) => {
@@ -301,47 +359,4 @@ impl NodeRef {
             }
         }
     }
-
-    #[cold]
-    fn version_error(&self, s: &Saved) -> Error {
-        let which = match s.origin {
-            Origin::Output(k) => {
-                let name = self.name();
-                format!("output {k} of {}", name.strip_suffix("0").unwrap_or(name))
-            }
-            _ => match s.tensor.edge_if_any() {
-                Some(e) if e.node.op.leaf().is_none() => {
-                    let name = e.node.name();
-                    format!("output {} of {}", e.output, name.strip_suffix("0").unwrap_or(name))
-                }
-                _ => format!("an input of {}", self.name()),
-            },
-        };
-        Error::plain(
-            Kind::Version,
-            format!(
-                "one of the variables needed for gradient computation has been modified by an \
-                 inplace operation: [{}Tensor {:?}], which is {which}, is at version {}; expected \
-                 version {} instead. Hint: the backward pass of {} needs the value from before; \
-                 write to a clone() of it, or use the out-of-place operation.",
-                s.tensor.dtype().scalar_type_name(),
-                s.tensor.shape(),
-                s.tensor.storage().version(),
-                s.version,
-                self.name(),
-            ),
-        )
-    }
-}
-
-#[cold]
-pub(super) fn freed_error() -> Error {
-    Error::plain(
-        Kind::Grad,
-        "Trying to backward through the graph a second time (or directly access saved tensors \
-         after they have already been freed). Saved intermediate values of the graph are freed \
-         when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to \
-         backward through the graph a second time or if you need to access saved tensors after \
-         calling backward.",
-    )
 }

@@ -1,19 +1,33 @@
 //! From an operation's inputs and outputs to a node.
 
 use super::arena::NodeRef;
+use super::mode::{self, FORWARD, RECORD, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
+use std::cell::Cell;
 
 /// What to save, each under the role by which the rule asks for it.
 pub type Saves<'a> = SmallVec<[(u8, &'a Tensor); 3]>;
 
-/// Whether an operation on these inputs is to be recorded.
+/// Whether an operation on these inputs is to be recorded: whether it leaves a node, or its
+/// results have tangents.
 #[inline]
 pub fn recording(inputs: &[&Tensor]) -> bool {
-    super::is_grad_enabled() && inputs.iter().any(|t| t.requires_grad())
+    match mode::mode() {
+        0 => false,
+        RECORD => inputs.iter().any(|t| t.requires_grad()),
+        mode => recording_unusually(mode, inputs),
+    }
+}
+
+#[cold]
+fn recording_unusually(mode: u32, inputs: &[&Tensor]) -> bool {
+    mode & RECORD != 0 && inputs.iter().any(|t| t.requires_grad())
+        || mode & FORWARD != 0 && inputs.iter().any(|t| t.is_dual())
 }
 
 /// Makes `output` the result of `op` on `inputs`. The caller has checked [`recording`].
@@ -34,12 +48,34 @@ pub fn record_many(
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
 ) -> Result<()> {
+    THREAD.with(|thread| match thread.mode.get() {
+        RECORD => attach(outputs, inputs, saves, op, &thread.newest),
+        _ => super::forward::record(outputs, inputs, saves, op, &thread.newest),
+    })
+}
+
+/// Makes the node.
+#[inline]
+pub(super) fn attach(
+    outputs: &[&Tensor],
+    inputs: &[&Tensor],
+    saves: &[(u8, &Tensor)],
+    op: Box<dyn Op>,
+    newest: &Cell<u64>,
+) -> Result<()> {
+    // Inference tensors by themselves have no history. A clone is the way out.
+    if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
+        return Ok(());
+    }
     let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     for input in inputs {
         edges.push(input.edge()?);
     }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
+        if tensor.is_inference() {
+            return Err(super::inplace::saved_inference_error());
+        }
         let version = tensor.storage().version();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
@@ -60,11 +96,11 @@ pub fn record_many(
         metas.push(OutputMeta::of(output));
     }
     let node = NodeRef::new(Node {
-        seq: next_seq(&edges),
+        seq: next_seq(&edges, newest),
         op,
         edges,
         outputs: metas,
-        state: Lock::new(State { saved, hooks: None, freed: false }),
+        state: Lock::new(State::new(saved, Site::here())),
     })?;
     if let [output] = outputs {
         if output.dtype().is_floating() {

@@ -11,10 +11,9 @@ use super::arena::NodeRef;
 use super::mode::{GradMode, is_grad_enabled};
 use super::{Backward, Edge};
 use crate::batch;
-use crate::ops::part::{Take, index_view};
+use crate::ops::view;
 use crate::tensor::Tensor;
 use crate::Result;
-use smallvec::SmallVec;
 use std::cell::Cell;
 use std::collections::HashSet;
 
@@ -45,8 +44,7 @@ pub fn is_active() -> bool {
 pub fn lift(x: &Tensor) -> Result<Tensor> {
     let (physical, levels) = batch::physical_over(x)?;
     let _mode = GradMode::new(true);
-    let takes: SmallVec<[Take; 5]> = physical.shape().iter().map(|&s| Take::all(s)).collect();
-    let alias = index_view("AliasBackward0", &physical, &takes)?;
+    let alias = view::alias("AliasBackward0", &physical)?;
     if !alias.requires_grad() {
         alias.set_requires_grad(true)?;
     }
@@ -97,7 +95,8 @@ pub fn cut(t: &Tensor, own: &[Tensor], recording: bool) -> Result<Tensor> {
     batch::detached(t)
 }
 
-/// Gradients of a transform's `outputs` with respect to its inputs `own`, zero where there is none.
+/// Gradients of a transform's `outputs` with respect to `inputs`, zero where there is none. `hidden`
+/// are further inputs of its own.
 ///
 /// With `recording` they can be differentiated by whoever called the transform. The pass itself is
 /// recorded only if there is something outside to differentiate with respect to, since that costs
@@ -108,7 +107,8 @@ pub fn cut(t: &Tensor, own: &[Tensor], recording: bool) -> Result<Tensor> {
 pub fn gradients(
     outputs: &[Tensor],
     cotangents: &[Option<Tensor>],
-    own: &[Tensor],
+    inputs: &[Tensor],
+    hidden: &[Tensor],
     recording: bool,
     retain_graph: bool,
 ) -> Result<Vec<Tensor>> {
@@ -121,17 +121,17 @@ pub fn gradients(
         }
     }
     let found = if roots.is_empty() {
-        vec![None; own.len()]
+        vec![None; inputs.len()]
     } else {
-        let given: Vec<Tensor> = seeds.iter().flatten().cloned().collect();
-        let keep =
-            recording && (leads_elsewhere(&roots, own)? || leads_elsewhere(&given, own)?);
+        let from: Vec<Tensor> = roots.iter().chain(seeds.iter().flatten()).cloned().collect();
+        let own: Vec<Tensor> = inputs.iter().chain(hidden).cloned().collect();
+        let keep = recording && leads_elsewhere(&from, &own)?;
         let options = Backward { retain_graph: retain_graph || keep, create_graph: keep };
-        batch::backward::grad(&roots, &seeds, own, options)?
+        batch::backward::grad(&roots, &seeds, inputs, options)?
     };
     found
         .into_iter()
-        .zip(own)
+        .zip(inputs)
         .map(|(g, x)| match g {
             Some(g) if is_grad_enabled() && recording => Ok(g),
             Some(g) => batch::detached(&g),

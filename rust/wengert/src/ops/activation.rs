@@ -8,7 +8,7 @@ use super::compare::{gt, le};
 use super::tags::*;
 use super::unary::{abs, exp, relu, sigmoid, sigmoid_backward, tanh};
 use super::{Args, Call, Dest, Row, add, div};
-use crate::graph::{self, inplace};
+use crate::graph::inplace;
 use crate::kernels::math;
 use crate::pointwise_rows;
 use crate::tensor::Tensor;
@@ -225,7 +225,7 @@ fn maybe_inplace(c: &Args, flag: usize, f: impl Fn(&Tensor) -> Result<Tensor>) -
         return f(x);
     }
     inplace::check(x, "activation")?;
-    let recorded = graph::is_grad_enabled() && c.requires_grad();
+    let recorded = c.recording();
     let result = if recorded { f(&inplace::before(x)?)? } else { f(x)? };
     inplace::adopt(x, result)?;
     Ok(x.clone())

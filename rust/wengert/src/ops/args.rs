@@ -22,24 +22,55 @@
 //!
 //! A signature without an arrow gives one tensor. Otherwise it says what it gives, as PyTorch's do:
 //! `-> bool`, `-> Tensor[]`, `-> (Tensor, Tensor)`, `-> (Tensor values, Tensor indices)`.
+//!
+//! Arguments may be *lent*: a caller that holds a tensor for the length of the call passes it
+//! without counting a handle, which for a view is a good part of its cost.
+#![allow(unsafe_code)]
 
 use crate::dtype::{DType, Scalar};
+use crate::graph::record::recording;
 use crate::memory_format::MemoryFormat as Format;
 use crate::random::Generator;
 use crate::tensor::Tensor;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// A generator that several owners may draw from.
 pub type SharedGenerator = Arc<Mutex<Generator>>;
 
+/// A tensor that somebody else keeps alive for as long as this exists. Its clone is a handle of
+/// its own.
+pub struct Lent(ManuallyDrop<Tensor>);
+
+impl Lent {
+    /// Lends a tensor.
+    ///
+    /// # Safety
+    /// The tensor that `tensor` refers to stays alive until the result is dropped.
+    #[inline]
+    pub unsafe fn new(tensor: &Tensor) -> Lent {
+        // SAFETY: a bitwise copy of a handle, never dropped, of a tensor that stays alive.
+        Lent(ManuallyDrop::new(unsafe { std::ptr::read(tensor) }))
+    }
+}
+
+impl std::ops::Deref for Lent {
+    type Target = Tensor;
+
+    #[inline]
+    fn deref(&self) -> &Tensor {
+        &self.0
+    }
+}
+
 /// One argument of a call.
-#[derive(Clone)]
 #[allow(missing_docs)]
 pub enum Value {
     None,
     Tensor(Tensor),
+    Lent(Lent),
     Tensors(Vec<Tensor>),
     Number(Scalar),
     Ints(SmallVec<[i64; 5]>),
@@ -47,6 +78,54 @@ pub enum Value {
     MemoryFormat(Format),
     Str(String),
     Generator(SharedGenerator),
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Value {
+        match self {
+            Value::None => Value::None,
+            Value::Tensor(t) => Value::Tensor(t.clone()),
+            Value::Lent(t) => Value::Tensor((**t).clone()),
+            Value::Tensors(ts) => Value::Tensors(ts.clone()),
+            Value::Number(n) => Value::Number(*n),
+            Value::Ints(v) => Value::Ints(v.clone()),
+            Value::DType(d) => Value::DType(*d),
+            Value::MemoryFormat(f) => Value::MemoryFormat(*f),
+            Value::Str(s) => Value::Str(s.clone()),
+            Value::Generator(g) => Value::Generator(g.clone()),
+        }
+    }
+}
+
+impl Value {
+    /// The tensor that this is.
+    #[inline]
+    pub fn as_tensor(&self) -> Option<&Tensor> {
+        match self {
+            Value::Tensor(t) => Some(t),
+            Value::Lent(t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The tensor or tensors that this is.
+    #[inline]
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Value::Tensor(t) => std::slice::from_ref(t),
+            Value::Lent(t) => std::slice::from_ref(t),
+            Value::Tensors(ts) => ts,
+            _ => &[],
+        }
+    }
+
+    /// Makes a lent tensor one's own.
+    #[inline]
+    pub fn own(&mut self) {
+        if let Value::Lent(t) = self {
+            *self = Value::Tensor((**t).clone());
+        }
+    }
 }
 
 /// The type of a parameter.
@@ -179,7 +258,7 @@ pub struct Args {
     /// Which of the row's signatures matched.
     pub overload: usize,
     /// One value per parameter.
-    pub values: SmallVec<[Value; 4]>,
+    pub values: SmallVec<[Value; 8]>,
 }
 
 /// Typed access. Positions and types are the row's own business: a wrong one is a defect that
@@ -193,17 +272,11 @@ impl Args {
 
     #[inline]
     pub fn tensor(&self, i: usize) -> &Tensor {
-        match &self.values[i] {
-            Value::Tensor(t) => t,
-            _ => self.wrong(i, "a tensor"),
-        }
+        self.values[i].as_tensor().unwrap_or_else(|| self.wrong(i, "a tensor"))
     }
 
     pub fn opt_tensor(&self, i: usize) -> Option<&Tensor> {
-        match &self.values[i] {
-            Value::Tensor(t) => Some(t),
-            _ => None,
-        }
+        self.values[i].as_tensor()
     }
 
     pub fn tensors(&self, i: usize) -> &[Tensor] {
@@ -286,13 +359,20 @@ impl Args {
         }
     }
 
+    /// Every tensor among the arguments.
+    #[inline]
+    pub fn tensors_given(&self) -> impl Iterator<Item = &Tensor> {
+        self.values.iter().flat_map(Value::tensors)
+    }
+
+    /// Whether a node or tangents come of a call with these arguments.
+    pub(crate) fn recording(&self) -> bool {
+        self.tensors_given().any(|t| recording(&[t]))
+    }
+
     /// Whether any tensor among the arguments requires grad.
     pub fn requires_grad(&self) -> bool {
-        self.values.iter().any(|v| match v {
-            Value::Tensor(t) => t.requires_grad(),
-            Value::Tensors(ts) => ts.iter().any(Tensor::requires_grad),
-            _ => false,
-        })
+        self.tensors_given().any(Tensor::requires_grad)
     }
 }
 

@@ -20,6 +20,10 @@ impl Op for Copy {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         Ok(smallvec![grads[0].clone()])
     }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        Ok(Some(smallvec![v[0].clone()]))
+    }
 }
 
 fn copied(name: &'static str, x: &Tensor, dtype: DType, format: MemoryFormat) -> Result<Tensor> {
@@ -59,6 +63,20 @@ pub fn clone(x: &Tensor) -> Result<Tensor> {
     copied("CloneBackward0", x, x.dtype(), Contiguous)
 }
 
+/// A copy laid out as given, in new memory of so many bytes; zeros where it has gaps.
+pub(crate) fn clone_into(
+    x: &Tensor,
+    layout: &crate::layout::Layout,
+    bytes: usize,
+) -> Result<Tensor> {
+    let y = Tensor::from_parts(crate::storage::Storage::zeroed(bytes)?, layout.clone(), x.dtype());
+    y.copy_raw(x);
+    if record::recording(&[x]) {
+        record::record(&y, &[x], &[], Box::new(Copy("CloneBackward0")))?;
+    }
+    Ok(y)
+}
+
 /// The tensor itself if it is row-major, else a copy that is.
 pub fn contiguous(x: &Tensor) -> Result<Tensor> {
     if x.is_contiguous() { Ok(x.clone()) } else { clone(x) }
@@ -74,6 +92,14 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
         }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             Ok(smallvec![None, grads[0].clone()])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            Ok(Some(smallvec![v[1].clone()]))
         }
     }
     if !super::reduce::is_expandable(source.shape(), target.shape()) {
@@ -99,9 +125,9 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
 pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
     use crate::graph::inplace;
     inplace::check(target, "copy")?;
-    let recorded =
-        crate::graph::is_grad_enabled() && (target.requires_grad() || source.requires_grad());
-    if !recorded && super::reduce::is_expandable(source.shape(), target.shape()) {
+    if !record::recording(&[target, source])
+        && super::reduce::is_expandable(source.shape(), target.shape())
+    {
         let spread = super::view::expand_to(&source.detach(), target.shape())?;
         let spread = if spread.storage().same(target.storage()) { clone(&spread)? } else { spread };
         target.copy_raw(&spread);

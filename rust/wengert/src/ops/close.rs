@@ -7,7 +7,7 @@ use super::tags::*;
 use super::unary::{abs, isfinite, isnan};
 use super::{Call, Row, add, mul, reduce, sub};
 use crate::dtype::default_float;
-use crate::graph::GradMode;
+use crate::graph::ValuesOnly;
 use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
 
@@ -27,7 +27,7 @@ pub fn isclose(a: &Tensor, b: &Tensor, rtol: f64, atol: f64, equal_nan: bool) ->
             bail!(Value, "", "{name} must be greater than or equal to zero, but got {value}");
         }
     }
-    let _off = GradMode::new(false);
+    let _off = ValuesOnly::new();
     let mut close = eq(a, b)?;
     if equal_nan && a.dtype().is_floating() {
         close = logical_or(&close, &logical_and(&isnan(a)?, &isnan(b)?)?)?;

@@ -411,7 +411,7 @@ pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
             value.ndim()
         );
     }
-    if value.requires_grad() && crate::graph::is_grad_enabled() {
+    if crate::graph::record::recording(&[value]) {
         return super::cast::copy_(x, value);
     }
     overwrite(x, "fill", "FillBackward2", value.item()?)

@@ -5,7 +5,7 @@ use super::places::{Places, Positions};
 use super::select::masked_fill;
 use super::tags::*;
 use super::{Row, compare, create, view};
-use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -42,7 +42,7 @@ pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result
     };
     let Some(padding) = padding else { return places.take("EmbeddingBackward0", table) };
     let y = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         places.take("EmbeddingBackward0", table)?
     };
     if record::recording(&[table]) {

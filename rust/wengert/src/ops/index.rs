@@ -382,29 +382,46 @@ pub fn index_add(
     write_to(op, dest, x, make, |out| places.write(out, &source, add))
 }
 
-/// `x` with one number in its slices along an axis that a vector names.
+/// `x` with one value, a number or a tensor without dimensions, in its slices along an axis that a
+/// vector names.
 ///
 /// # Errors
-/// The index is no vector of integers, or leads outside; the type cannot hold the number.
+/// The index is no vector of integers, or leads outside; the value has dimensions, or the type
+/// cannot hold it.
 pub fn index_fill(
     x: &Tensor,
     dim: i64,
     index: &Tensor,
-    value: Scalar,
+    value: &Tensor,
     dest: Dest,
 ) -> Result<Tensor> {
     let d = wrap_dim(dim, x.ndim())?;
-    create::check_value(value, x.dtype())?;
+    if value.ndim() > 0 {
+        bail!(
+            Shape,
+            "",
+            "index_fill_ only supports a 0-dimensional value tensor, but got tensor with {} \
+             dimension(s).",
+            value.ndim()
+        );
+    }
+    let number = value.item()?;
+    create::check_value(number, x.dtype())?;
     let whole = lifted(x)?;
     let places = slices("index_fill_", &whole, d, index, |outside| {
         out_of_bounds("index_fill_", index, outside, d, whole.shape()[d])
     })?;
     let make = || {
-        let y = places.put_number("IndexFillBackward0", &whole, value)?;
+        let y = if value.is_wrapped_number() {
+            places.put_number("IndexFillBackward0", &whole, number)?
+        } else {
+            let values = view::expand_to(&cast::to_dtype(value, x.dtype())?, places.shape())?;
+            places.put("IndexFillBackward1", &whole, &values)?
+        };
         if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
     };
     write_to("index_fill_", dest, x, make, |out| {
-        places.write(out, &Tensor::full(places.shape(), value, x.dtype())?, false)
+        places.write(out, &Tensor::full(places.shape(), number, x.dtype())?, false)
     })
 }
 
@@ -580,11 +597,11 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "index_fill",
         aliases: &[],
-        signatures: &["(input, dim: int, index, value: Number)"],
-        doc: &[" Writes one number to the slices that a vector names."],
+        signatures: &["(input, dim: int, index, value: Operand)"],
+        doc: &[" Writes one value to the slices that a vector names."],
         tags: FUNCTION | METHOD | INPLACE,
         call: Call::Into(|c, dest| {
-            index_fill(c.tensor(0), c.int(1), c.tensor(2), c.number(3), dest)
+            index_fill(c.tensor(0), c.int(1), c.tensor(2), c.tensor(3), dest)
         }),
     },
     Row::make(

@@ -58,7 +58,7 @@ macro_rules! pointwise_rows {
             #[allow(missing_docs, unused_imports)]
             pub mod $name {
                 use super::*;
-                use $crate::graph::{Context, Gradients, Op, record};
+                use $crate::graph::{Context, Gradients, Op, forward::diagonal, record};
                 use $crate::ops::pointwise::{Promote, Spec, apply};
                 use $crate::ops::macros::IntoGradient;
 
@@ -85,7 +85,7 @@ macro_rules! pointwise_rows {
                         if record::recording(&inputs) && matches!(dest, $crate::ops::Dest::New) {
                             #[allow(unused_mut)]
                             let mut saves = $crate::graph::Saves::new();
-                            $( if $input.requires_grad() {
+                            $( if $input.is_differentiated() {
                                 $(
                                     let role = Role::$save as u8;
                                     if saves.iter().all(|(r, _)| *r != role) {
@@ -113,6 +113,14 @@ macro_rules! pointwise_rows {
                                         out[Role::$input as usize] = ($rule).into_gradient();
                                     } )+
                                     Ok(out)
+                                }
+                                fn jvp(
+                                    &self,
+                                    ctx: &Context,
+                                    tangents: &[Option<$crate::Tensor>],
+                                    outputs: &[&$crate::Tensor],
+                                ) -> $crate::Result<Option<Gradients>> {
+                                    diagonal(self, ctx, tangents, outputs[0]).map(Some)
                                 }
                             }
                             let rule: Box<dyn Op> =

@@ -164,7 +164,13 @@ impl Row {
 
     /// The last part of the name.
     pub fn short_name(&self) -> &'static str {
-        self.name.rsplit('.').next().unwrap_or(self.name)
+        // Names are short and calls are many: a plain loop beats a searcher.
+        let bytes = self.name.as_bytes();
+        let mut start = bytes.len();
+        while start > 0 && bytes[start - 1] != b'.' {
+            start -= 1;
+        }
+        &self.name[start..]
     }
 
     /// Calls the operation for a new result.
@@ -176,10 +182,18 @@ impl Row {
         }
     }
 
-    /// Calls the operation for a result in `out`, which is resized if it has another shape.
-    pub fn call_out(&self, args: &Args, out: &Tensor) -> Result<Tensor> {
+    /// Refuses `out=` where a gradient or a tangent would get lost.
+    ///
+    /// # Errors
+    /// An argument or one of `outs` takes part in differentiation.
+    pub fn check_out(&self, args: &Args, outs: &[&Tensor]) -> Result<()> {
+        if !args.recording() && !crate::graph::record::recording(outs) {
+            return Ok(());
+        }
         let name = self.short_name();
-        if crate::graph::is_grad_enabled() && (args.requires_grad() || out.requires_grad()) {
+        if crate::graph::is_grad_enabled()
+            && (args.requires_grad() || outs.iter().any(|t| t.requires_grad()))
+        {
             bail!(
                 Grad,
                 "",
@@ -187,6 +201,18 @@ impl Row {
                  differentiation, but one of the arguments requires grad."
             );
         }
+        bail!(
+            Unsupported,
+            "",
+            "Trying to use forward AD with {name}_out that does not support it because it is an \
+             out= function"
+        )
+    }
+
+    /// Calls the operation for a result in `out`, which is resized if it has another shape.
+    pub fn call_out(&self, args: &Args, out: &Tensor) -> Result<Tensor> {
+        let name = self.short_name();
+        self.check_out(args, &[out])?;
         out.check_writable(name)?;
         if let Call::Into(f) = self.call {
             f(args, Dest::Into(out))?;
@@ -209,16 +235,17 @@ impl Row {
     /// When the call is recorded, the operation runs on an alias and its result is copied back, so
     /// that whatever the rule saves is out of reach of the write; the tensor then takes over the
     /// result's history.
-    pub fn call_inplace(&self, args: &mut Args) -> Result<Tensor> {
+    pub fn call_inplace(&self, args: &mut Args) -> Result<()> {
         let name = self.short_name();
-        let target = args.tensor(0).clone();
-        crate::graph::inplace::check(&target, name)?;
-        let recording = crate::graph::is_grad_enabled() && args.requires_grad();
+        let target = args.tensor(0);
+        crate::graph::inplace::check(target, name)?;
+        let recording = args.recording();
         if let (false, Call::Into(f)) = (recording, self.call) {
-            f(args, Dest::Into(&target))?;
+            f(args, Dest::Into(target))?;
             target.storage().bump_version();
-            return Ok(target);
+            return Ok(());
         }
+        let target = target.clone();
         if recording {
             args.values[0] = Value::Tensor(crate::graph::inplace::before(&target)?);
         }
@@ -237,8 +264,7 @@ impl Row {
                 ShapeText(target.shape())
             );
         }
-        crate::graph::inplace::adopt(&target, result)?;
-        Ok(target)
+        crate::graph::inplace::adopt(&target, result)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::reduce::{Mask, axes, count, run, with_axes};
 use super::tags::*;
 use super::{Args, Call, Dest, Row, binary, cast, compare, unary};
-use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::reduce::Reduction;
 use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
@@ -79,7 +79,7 @@ pub fn vector_norm(
              operation does not have an identity"
         );
     }
-    let off = GradMode::new(false);
+    let off = ValuesOnly::new();
     let wide = dtype.compute();
     let values = cast::to_dtype(&x.detach(), wide)?;
     let total = |t: &Tensor| run("norm", Reduction::Sum, t, &mask, keepdim, wide);

@@ -4,7 +4,7 @@
 //! part's place.
 
 use super::view::finish;
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -69,6 +69,10 @@ impl Op for IndexView {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(embed(g, &self.shape, &self.takes)?)])
     }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| index_view(self.name, v, &self.takes))
+    }
 }
 
 /// The part of `x` that `takes` (one per axis, in bounds) describes.
@@ -91,6 +95,14 @@ pub fn embed(part: &Tensor, shape: &[usize], takes: &[Take]) -> Result<Tensor> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(index_view("SliceBackward0", g, &self.0)?)])
         }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            y: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| embed(v, y[0].shape(), &self.0))
+        }
     }
     let whole = Tensor::zeros(shape, part.dtype())?;
     whole.detach().view_as_layout(cut(whole.layout(), takes)).copy_raw(part);
@@ -110,6 +122,14 @@ pub(crate) fn erase(x: &Tensor, takes: &[Take]) -> Result<Tensor> {
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(erase(g, &self.0)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| erase(v, &self.0))
         }
     }
     let y = Tensor::uninitialised("erase", x.shape(), x.dtype())?;
@@ -195,6 +215,16 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
                 }
             }
             Ok(smallvec![sum])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            let Some(v) = &v[0] else { return Ok(None) };
+            let part = |takes: &Takes| index_view("SliceBackward0", v, takes).map(Some);
+            self.takes.iter().map(part).collect::<Result<_>>().map(Some)
         }
     }
     let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();

@@ -335,4 +335,24 @@ impl Op for Rule {
         };
         Ok(gradients)
     }
+
+    /// All five maps are linear in both of their tensors together.
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let (places, name, dtype) = (&self.places, self.name, y[0].dtype());
+        let or_zeros = |i: usize, shape: &[usize]| match &v[i] {
+            Some(v) => Ok(v.clone()),
+            None => Tensor::zeros(shape, dtype),
+        };
+        let whole = || or_zeros(0, &places.0.whole);
+        let part = || or_zeros(1, places.shape());
+        let tangent = match self.map {
+            Map::Take => places.take(name, &whole()?)?,
+            Map::Spread => places.spread(name, &or_zeros(0, places.shape())?)?,
+            Map::Add if v[1].is_none() => whole()?,
+            Map::Add => places.add(name, &whole()?, &part()?)?,
+            Map::Put => places.put(name, &whole()?, &part()?)?,
+            Map::PutNumber => places.put_number(name, &whole()?, Scalar::Bool(false))?,
+        };
+        Ok(Some(smallvec![Some(tangent)]))
+    }
 }

@@ -211,10 +211,10 @@ const B: u8 = 1;
 /// Saves each of two factors if the other one needs it.
 fn saves<'t>(a: &'t Tensor, b: &'t Tensor) -> Saves<'t> {
     let mut saves = Saves::new();
-    if a.requires_grad() {
+    if a.is_differentiated() {
         saves.push((B, b));
     }
-    if b.requires_grad() {
+    if b.is_differentiated() {
         saves.push((A, a));
     }
     saves
@@ -252,6 +252,31 @@ impl Product {
         }
         Ok(out)
     }
+
+    /// `alpha · (op(da) @ op(b) + op(a) @ op(db))`, added to `sum`.
+    fn tangent(
+        &self,
+        ctx: &Context,
+        da: &Option<Tensor>,
+        db: &Option<Tensor>,
+        mut sum: Option<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let [ta, tb] = self.transposed;
+        let mut add = |a: Mat, b: Mat| -> Result<()> {
+            sum = Some(match &sum {
+                None => product(a, b, self.alpha)?,
+                Some(sum) => add_product(sum, a, b, [1.0, self.alpha], Dest::New)?,
+            });
+            Ok(())
+        };
+        if let Some(da) = da {
+            add(Mat(da, ta), Mat(ctx.saved(B), tb))?;
+        }
+        if let Some(db) = db {
+            add(Mat(ctx.saved(A), ta), Mat(db, tb))?;
+        }
+        Ok(sum)
+    }
 }
 
 /// Multiplications per nanosecond, roughly.
@@ -274,6 +299,10 @@ impl Op for Product {
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         Ok(SmallVec::from(self.gradients(ctx, g, 0)?))
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        Ok(Some(smallvec![self.tangent(ctx, &v[0], &v[1], None)?]))
     }
 }
 
@@ -316,6 +345,14 @@ impl Op for AddProduct {
         let input = if ctx.needs(0) { Some(scaled(g, self.beta)?) } else { None };
         let [a, b] = self.product.gradients(ctx, g, 1)?;
         Ok(smallvec![input, a, b])
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let input = match &v[0] {
+            Some(v) => Some(view::expand_to(&scaled(v, self.beta)?, y[0].shape())?),
+            None => None,
+        };
+        Ok(Some(smallvec![self.product.tangent(ctx, &v[1], &v[2], input)?]))
     }
 }
 
@@ -420,6 +457,27 @@ impl Op for MatVec {
         });
         Ok(out)
     }
+
+    fn jvp(&self, ctx: &Context, t: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        let mut sum = None;
+        if let (Some(beta), Some(input)) = (self.beta, &t[0]) {
+            sum = Some(view::expand_to(&scaled(input, beta)?, y[0].shape())?);
+        }
+        let first = self.beta.is_some() as usize;
+        let mut add = |a: &Tensor, v: &Tensor| -> Result<()> {
+            let a = Mat(a, self.transposed);
+            let beta = sum.is_some() as u8 as f64;
+            sum = Some(matvec(sum.as_ref(), a, v, [beta, self.alpha], Dest::New)?);
+            Ok(())
+        };
+        if let Some(da) = &t[first] {
+            add(da, ctx.saved(B))?;
+        }
+        if let Some(dv) = &t[first + 1] {
+            add(ctx.saved(A), dv)?;
+        }
+        Ok(Some(smallvec![sum]))
+    }
 }
 
 /// `beta · input + alpha · op(a) @ v`, or without an input `alpha · op(a) @ v`.
@@ -478,6 +536,17 @@ impl Op for Dot {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let times = |wanted: bool, role| Ok(if wanted { Some(g * ctx.saved(role)) } else { None });
         Ok(smallvec![times(ctx.needs(0), B)?, times(ctx.needs(1), A)?])
+    }
+
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let times = |v: &Option<Tensor>, role| match v {
+            Some(v) => dot(self.0, v, ctx.saved(role), Dest::New).map(Some),
+            None => Ok(None),
+        };
+        Ok(Some(smallvec![match (times(&v[0], B)?, times(&v[1], A)?) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        }]))
     }
 }
 

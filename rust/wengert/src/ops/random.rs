@@ -14,7 +14,7 @@ use super::tags::*;
 use super::{Args, Dest, Output, Row, binary, view};
 use crate::dtype::{DType, default_float};
 use crate::graph::inplace::{self, Forget};
-use crate::graph::{GradMode, record};
+use crate::graph::{ValuesOnly, record};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::memory_format::MemoryFormat;
 use crate::ops::args::SharedGenerator;
@@ -211,7 +211,7 @@ pub fn normal(mean: Parameter, std: Parameter, source: Source) -> Result<Tensor>
     {
         bail!(Value, "", "normal expects all elements of std >= 0.0 (std is a {std:?})");
     }
-    let off = GradMode::new(false);
+    let off = ValuesOnly::new();
     let (node, shape, model, scale) = match (mean, std) {
         (Tensor(m), Tensor(s)) => {
             ("NormalBackward3", layout::broadcast("normal", m.shape(), s.shape())?, m, 1.0)

@@ -7,7 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
 use crate::layout::{Dims, Strides, wrap_dim};
@@ -122,6 +122,13 @@ struct SumRule {
     scale: Option<f64>,
 }
 
+impl SumRule {
+    /// Whether the call named no axes.
+    fn all(&self) -> bool {
+        self.name.ends_with("Backward0")
+    }
+}
+
 impl Op for SumRule {
     fn name(&self) -> &'static str {
         self.name
@@ -134,6 +141,17 @@ impl Op for SumRule {
             None => g.clone(),
         };
         Ok(smallvec![Some(unreduce(&g, &self.shape, &self.mask, self.keepdim)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| {
+            let mask = self.mask.clone();
+            let total = sum_axes(v, mask, self.keepdim, Some(y[0].dtype()), self.all())?;
+            Ok(match self.scale {
+                Some(s) => total * s,
+                None => total,
+            })
+        })
     }
 }
 

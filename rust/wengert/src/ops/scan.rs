@@ -6,7 +6,7 @@ use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
 use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
 use crate::tensor::Tensor;
@@ -63,6 +63,14 @@ fn running_sum(x: &Tensor, dim: usize, reverse: bool, dtype: DType) -> Result<Te
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(running_sum(g, self.dim, !self.reverse, g.dtype())?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            y: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| running_sum(v, self.dim, self.reverse, y[0].dtype()))
         }
     }
     let y = run("cumsum", Scan::Sum, x, dim, reverse, dtype)?;
@@ -259,6 +267,14 @@ pub fn flip(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(flip(g, &self.0)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| flip(v, &self.0))
         }
     }
     let mut seen: Dims = smallvec![0; x.ndim().max(1)];

@@ -9,7 +9,7 @@ use super::index::out_of_bounds;
 use super::places::{Places, Positions};
 use super::tags::*;
 use super::{Output, Row, binary, cast, create, view};
-use crate::graph::{Context, GradMode, Gradients, Op, inplace, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, inplace, record};
 use crate::layout::{self, Dims};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
@@ -298,7 +298,7 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> 
     }
     create::check_value(value.item()?, x.dtype())?;
     let y = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let converted = Tensor::full(&[], value.item()?, x.dtype())?;
         let x = if x.is_wrapped_number() { cast::clone(x)? } else { x.clone() };
         binary::where_(mask, &converted, &x)?

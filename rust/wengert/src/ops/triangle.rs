@@ -2,7 +2,7 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
-use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -21,6 +21,14 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(triangle(g, self.diagonal, self.lower)?)])
+        }
+        fn jvp(
+            &self,
+            _: &Context,
+            v: &[Option<Tensor>],
+            _: &[&Tensor],
+        ) -> Result<Option<Gradients>> {
+            linear(v, |v| triangle(v, self.diagonal, self.lower))
         }
     }
     let [.., rows, columns] = *x.shape() else {
@@ -45,7 +53,7 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
         }
     });
     let y = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let zero = Tensor::wrapped(Scalar::Bool(false))?;
         cast::contiguous(&binary::where_(&mask, x, &zero)?)?
     };
@@ -115,6 +123,14 @@ impl Diagonal {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
                 Ok(smallvec![Some(self.0.embed("DiagonalBackwardBackward0", g, &self.1)?)])
             }
+            fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                _: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                linear(v, |v| self.0.cut(v))
+            }
         }
         let y = x.view_as_layout(self.of(x.layout()));
         if record::recording(&[x]) {
@@ -133,6 +149,14 @@ impl Diagonal {
             fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
                 Ok(smallvec![Some(self.1.cut(g)?)])
+            }
+            fn jvp(
+                &self,
+                _: &Context,
+                v: &[Option<Tensor>],
+                y: &[&Tensor],
+            ) -> Result<Option<Gradients>> {
+                linear(v, |v| self.1.embed(self.0, v, y[0].shape()))
             }
         }
         let y = Tensor::zeros(shape, x.dtype())?;

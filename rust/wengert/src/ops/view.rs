@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -28,6 +28,16 @@ pub(super) fn finish(
     Ok(y)
 }
 
+/// The same elements, recorded: a view that has tangents of its own.
+pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    let y = x.opaque_alias();
+    if record::recording(&[x]) {
+        let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
+        record::record(&y, &[x], &[], Box::new(rule))?;
+    }
+    Ok(y)
+}
+
 /// The gradient of a view that keeps the number of elements: the input's shape again.
 struct Reshape {
     name: &'static str,
@@ -42,6 +52,10 @@ impl Op for Reshape {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(reshape_to(g, &self.shape)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| reshape_to(v, y[0].shape()))
     }
 }
 
@@ -153,6 +167,12 @@ impl Op for Permute {
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(permute(g, &self.inverse)?)])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let place = |d: usize| self.inverse.iter().position(|&i| i as usize == d).unwrap_or(d);
+        let order: Indices = (0..self.inverse.len()).map(|d| place(d) as i64).collect();
+        linear(v, |v| permute(v, &order))
     }
 }
 
@@ -305,6 +325,10 @@ impl Op for Expand {
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         Ok(smallvec![grads[0].clone()])
+    }
+
+    fn jvp(&self, _: &Context, v: &[Option<Tensor>], y: &[&Tensor]) -> Result<Option<Gradients>> {
+        linear(v, |v| expand_to(v, y[0].shape()))
     }
 }
 

@@ -1,12 +1,41 @@
 //! What autograd knows about a tensor: history, gradient, hooks, and the place of a view.
 
 use super::*;
+use crate::graph::Site;
+use std::num::NonZeroU32;
+
+/// Why a tensor has no history although what it came from has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severed {
+    /// A user asked for the data without the history.
+    Detached,
+    /// It was computed while recording was off.
+    Unrecorded,
+}
+
+/// Set in the number of a site for [`Severed::Unrecorded`].
+const UNRECORDED: u32 = 1 << 31;
 
 impl Tensor {
+    /// Notes that this new tensor has no history and why, for those who will miss it.
+    pub fn sever(&self, why: Severed) {
+        let number = Site::here().get() & !UNRECORDED;
+        let number = if why == Severed::Unrecorded { number | UNRECORDED } else { number };
+        self.0.severed.store(number, Ordering::Relaxed);
+    }
+
+    /// Why and where this tensor lost its history, if that was noted.
+    pub fn severed(&self) -> Option<(Severed, Site)> {
+        let number = self.0.severed.load(Ordering::Relaxed);
+        let site = Site::new(NonZeroU32::new(number & !UNRECORDED)?);
+        let why = if number == site.get() { Severed::Detached } else { Severed::Unrecorded };
+        Some((why, site))
+    }
+
     /// Whether gradients flow to or through this tensor.
     #[inline]
     pub fn requires_grad(&self) -> bool {
-        self.0.requires_grad.load(Ordering::Relaxed) || (self.0.is_view && self.joined_graph())
+        self.0.requires_grad.load(Ordering::Relaxed) || (self.has_base() && self.joined_graph())
     }
 
     /// Whether this view's base became part of a graph by a write since the view was made.
@@ -50,7 +79,7 @@ impl Tensor {
 
     /// Brings the history of a view up to date if its base was written to through another view.
     fn refresh(&self) -> Result<()> {
-        if !self.0.is_view {
+        if !self.has_base() {
             return Ok(());
         }
         let stale = {
@@ -86,6 +115,13 @@ impl Tensor {
                 "",
                 "only Tensors of floating point and complex dtype can require gradients, got {}",
                 self.dtype()
+            );
+        }
+        if requires_grad && self.is_inference() && !crate::graph::is_inference_mode() {
+            bail!(
+                Grad,
+                "",
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."
             );
         }
         if !self.is_leaf() {
@@ -199,13 +235,29 @@ impl Tensor {
         if let Some(physical) = self.physical() {
             return physical.detach_();
         }
+        self.drop_tangents();
+        self.leave_graph();
+    }
+
+    /// The same for the history alone.
+    pub(crate) fn leave_graph(&self) {
         let old = self.0.autograd.lock().edge.take();
         self.0.requires_grad.store(false, Ordering::Relaxed);
         drop(old);
     }
 
+    /// Whether this was made as a view.
+    #[inline]
+    pub(crate) fn has_base(&self) -> bool {
+        self.0.kind & VIEW != 0
+    }
+
     /// The tensor whose memory this one views.
+    #[inline]
     pub fn base(&self) -> Option<Tensor> {
+        if !self.has_base() {
+            return None;
+        }
         self.0.autograd.lock().base.clone()
     }
 

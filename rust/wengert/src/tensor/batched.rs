@@ -6,6 +6,7 @@
 //! requires grad is sent on to the physical tensor (the body counts as a view, so that the question
 //! takes the path that looks twice anyway).
 
+use super::tangent::{BATCHED, OPAQUE};
 use super::*;
 use crate::batch::{self, Levels};
 
@@ -25,7 +26,7 @@ impl Tensor {
     /// Whether this stands for one example of a batch.
     #[inline]
     pub fn is_batched(&self) -> bool {
-        self.0.batched.load(Ordering::Relaxed)
+        self.0.forward.load(Ordering::Relaxed) & BATCHED != 0
     }
 
     /// One example of `physical`, whose first axes are those of `levels`, in that order.
@@ -48,7 +49,7 @@ impl Tensor {
         let batch = Batch { physical: physical.clone(), levels: levels.into() };
         batch::remember();
         example.0.autograd.lock().rare.get_or_insert_default().batch = Some(batch);
-        example.0.batched.store(true, Ordering::Relaxed);
+        example.0.forward.store(BATCHED | OPAQUE, Ordering::Relaxed);
         Ok(example)
     }
 

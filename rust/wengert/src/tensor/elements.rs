@@ -128,7 +128,7 @@ impl Tensor {
     /// Sets every element to a number, recorded: the history ends here.
     pub fn fill_(&self, value: &Tensor) -> Result<()> {
         crate::graph::inplace::check(self, "fill")?;
-        if crate::graph::is_grad_enabled() && (self.requires_grad() || value.requires_grad()) {
+        if crate::graph::record::recording(&[self, value]) {
             return crate::ops::cast::copy_(self, value);
         }
         self.fill_raw(value.item()?);
@@ -191,6 +191,15 @@ impl Tensor {
                 Value,
                 op,
                 "tensor is read-only: its memory belongs to a read-only buffer; write to a clone()"
+            );
+        }
+        if self.is_inference() && !crate::graph::is_inference_mode() {
+            bail!(
+                Grad,
+                "",
+                "Inplace update to inference tensor outside InferenceMode is not allowed.You can make \
+                 a clone to get a normal tensor before doing inplace update.See \
+                 https://github.com/pytorch/rfcs/pull/17 for more details."
             );
         }
         if self.layout().overlaps_itself() {

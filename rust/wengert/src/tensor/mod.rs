@@ -7,14 +7,16 @@
 mod autograd;
 mod batched;
 mod elements;
+mod tangent;
 
-pub use autograd::HookHandle;
+pub use autograd::{HookHandle, Severed};
 pub(crate) use batched::Batch;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
+use crate::graph::forward::Tangent;
 use crate::graph::{Edge, Hook, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
@@ -22,8 +24,9 @@ use crate::lock::Lock;
 use crate::storage::Storage;
 use crate::{Error, Kind, Result, bail, dispatch};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// A strided array of numbers that may take part in a gradient graph.
 ///
@@ -35,16 +38,22 @@ pub struct Tensor(Counted<Body>);
 #[derive(Clone)]
 pub struct WeakTensor(WeakCounted<Body>);
 
+/// A Python number on its way through an operation: it has a category, no width.
+const WRAPPED_NUMBER: u8 = 1;
+/// A view, which has a base.
+const VIEW: u8 = 2;
+
 struct Body {
     storage: Storage,
     layout: Layout,
     dtype: DType,
-    /// A Python number on its way through an operation: it has a category, no width.
-    wrapped_number: bool,
-    is_view: bool,
+    /// What the tensor is from the start: [`WRAPPED_NUMBER`], [`VIEW`].
+    kind: u8,
     requires_grad: AtomicBool,
-    /// Whether this stands for one example of a batch, see [`crate::batch`].
-    batched: AtomicBool,
+    /// What forward mode and batches have to know, as bits, see [`tangent`] and [`batched`].
+    forward: AtomicU8,
+    /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
+    severed: AtomicU32,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -74,6 +83,8 @@ struct Rare {
     heir: Option<Arc<Mutex<WeakTensor>>>,
     /// The examples that this tensor stands for.
     batch: Option<Batch>,
+    /// Places of the tangents that forward mode computed, one per level.
+    tangents: SmallVec<[Tangent; 1]>,
 }
 
 const _: () = assert!(
@@ -100,16 +111,17 @@ impl Tensor {
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let is_view = base.is_some();
+        let kind = if wrapped_number { WRAPPED_NUMBER } else { 0 }
+            | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
             layout,
             dtype,
-            wrapped_number,
-            is_view,
+            kind,
             requires_grad: AtomicBool::new(false),
-            batched: AtomicBool::new(false),
+            forward: AtomicU8::new(0),
+            severed: AtomicU32::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
@@ -163,7 +175,11 @@ impl Tensor {
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
         let t = Tensor::build(storage, layout, dtype, true, None);
-        t.fill_raw(value);
+        match value {
+            Scalar::Bool(b) => t.write_all(&[b]),
+            Scalar::Int(i) => t.write_all(&[i]),
+            Scalar::Float(x) => t.write_all(&[x]),
+        }
         Ok(t)
     }
 
@@ -171,7 +187,12 @@ impl Tensor {
     #[inline]
     pub fn view_as_layout(&self, layout: Layout) -> Tensor {
         let base = self.base().unwrap_or_else(|| self.clone());
-        Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base))
+        let view = Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base));
+        if crate::graph::is_inference_mode() && !self.is_inference() {
+            // Not recorded, but the view still stands for a tensor that requires grad.
+            view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
+        }
+        view
     }
 
     /// The same data without history, which does not require grad.
@@ -228,7 +249,13 @@ impl Tensor {
     /// Whether this stands for a Python number, see [`Tensor::wrapped`].
     #[inline]
     pub fn is_wrapped_number(&self) -> bool {
-        self.0.wrapped_number
+        self.0.kind & WRAPPED_NUMBER != 0
+    }
+
+    /// Whether the memory was allocated in inference mode.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.storage().is_inference()
     }
 
     /// Whether elements are in row-major order without gaps.

@@ -17,7 +17,7 @@ use super::loss::{Reduction, reduce_to};
 use super::softmax::{log_softmax, rows_along, softmax, softmax_backward};
 use super::{for_kernel, for_user, with_real};
 use crate::dtype::Element;
-use crate::graph::{Context, GradMode, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::Dims;
 use crate::ops::tags::*;
@@ -191,7 +191,7 @@ impl Classes {
             }
             q[self.at(row, class)] += (1.0 - self.label_smoothing) * self.weight_of(class);
         }
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let q = for_user("cross_entropy", Tensor::from_slice(&q, x.shape())?, x.dtype().compute())?;
         let total = reduce::sum(&q, Some(&[class_dim(x) as i64]), true, None)?;
         Ok((q, total))
@@ -305,7 +305,7 @@ fn of_classes(x: &Tensor, classes: Arc<Classes>) -> Result<Tensor> {
         unsafe { kernels::cross_entropy(x, of, loss, (max, log_sum), classes.rows)? }
     });
     let y = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let y = match classes.reduction {
             Reduction::None => loss,
             _ => {
@@ -363,7 +363,7 @@ fn backward(g: &Tensor, x: &Tensor, stats: [&Tensor; 2], classes: &Arc<Classes>)
     let compute = x.dtype().compute();
     let input = for_kernel("cross_entropy", x, compute)?;
     let rows = {
-        let _off = GradMode::new(false);
+        let _off = ValuesOnly::new();
         let factors = classes.row_factors(g, x)?;
         let mut shape: Dims = SmallVec::from_slice(x.shape());
         shape[class_dim(x)] = 1;

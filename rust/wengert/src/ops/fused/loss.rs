@@ -4,7 +4,7 @@
 //! and a reduction inside, so that a loss is one node. The rule multiplies the gradient with the
 //! factor of the reduction and the weight, and hands it to the slopes, which are differentiable.
 
-use crate::graph::{Context, GradMode, Gradients, Op, Saves, record};
+use crate::graph::{Context, Gradients, Op, Saves, ValuesOnly, record};
 use crate::kernels::math;
 use crate::ops::binary::{number, where_};
 use crate::ops::compare::lt;
@@ -62,7 +62,7 @@ pub(super) fn reduce_to(losses: &Tensor, reduction: Reduction, scale: f64) -> Re
     if reduction == Reduction::None {
         return Ok(losses.clone());
     }
-    let _off = GradMode::new(false);
+    let _off = ValuesOnly::new();
     let total = reduce::sum(losses, None, false, None)?;
     if scale == 1.0 { Ok(total) } else { mul(&total, &number(scale)?) }
 }
@@ -308,7 +308,7 @@ impl Loss {
         reduction: Reduction,
     ) -> Result<Tensor> {
         let (y, scale) = {
-            let _off = GradMode::new(false);
+            let _off = ValuesOnly::new();
             let mut losses = (self.value)(operands)?;
             if let Some(weight) = weight {
                 losses = mul(&losses, weight)?;

@@ -10,7 +10,7 @@
 //! ```
 
 use super::{for_kernel, for_user, with_real};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::{Dims, wrap_dim};
 use crate::ops::tags::*;
@@ -55,6 +55,19 @@ impl Op for Rule {
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         Ok(smallvec![Some(backward(self.0, g, ctx.saved(0), self.1)?)])
+    }
+
+    /// `dy = y (dx - Σ y dx)`, or `dx - Σ e^y dx` for the logarithm.
+    fn jvp(&self, ctx: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
+        let Rule(which, dim) = *self;
+        let y = ctx.saved(0);
+        linear(v, |v| match which {
+            // The Jacobian is symmetric.
+            Which::Plain => backward(which, v, y, dim),
+            Which::Log => {
+                Ok(v - reduce::sum(&(v * unary::exp(y)?), Some(&[dim as i64]), true, None)?)
+            }
+        })
     }
 }
 
@@ -225,7 +238,7 @@ pub fn logsumexp(x: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
     let (first, count) = (reduced().next().unwrap_or(0), reduced().count());
     let neighbours = reduced().next_back().is_none_or(|last| last + 1 - first == count);
     let (input, rows) = {
-        let _off = crate::graph::GradMode::new(false);
+        let _off = crate::graph::ValuesOnly::new();
         let (moved, first) = if neighbours {
             (x.clone(), first)
         } else {

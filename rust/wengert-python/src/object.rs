@@ -1,0 +1,70 @@
+//! The Python objects that stand for tensors: how they are found and made.
+//!
+//! A tensor has at most one object, which its body remembers without owning it, so that `x.grad is
+//! x.grad`. Objects are made at every operation, so that a nanosecond counts:
+//!
+//! * They are **allocated directly** (`tp_alloc`), not through `object.__new__`, which in CPython
+//!   3.11 and 3.12 makes a dict for every object of a class that has dicts. A dict is made when a
+//!   user first sets an attribute; until then its slot is null, as `tp_alloc` leaves it.
+//! * Instances have an ordinary dict slot and no `__getattr__`, so that CPython's specialised
+//!   look-up of methods applies.
+#![allow(unsafe_code)]
+
+use crate::error::OrRaise;
+use crate::tensor::PyTensor;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use std::sync::atomic::Ordering;
+use wengert::{DType, Tensor};
+
+/// The class, and where in its objects the value lies.
+struct Class {
+    class: *mut ffi::PyTypeObject,
+    value: usize,
+}
+
+// SAFETY: the class is never freed, and used under the interpreter lock only.
+unsafe impl Send for Class {}
+// SAFETY: as above.
+unsafe impl Sync for Class {}
+
+static CLASS: PyOnceLock<Class> = PyOnceLock::new();
+
+/// Learns the layout of the class from one object that PyO3 made.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    let scalar = Tensor::zeros(&[], DType::Float32).or_raise()?;
+    let sample = Bound::new(py, PyTensor::of(scalar))?;
+    let value = std::ptr::from_ref(sample.get()) as usize - sample.as_ptr() as usize;
+    let class = py.get_type::<PyTensor>().as_type_ptr();
+    let _ = CLASS.set(py, Class { class, value });
+    Ok(())
+}
+
+/// The object that stands for a tensor: the one it has, or a new one.
+#[inline]
+pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
+    let known = tensor.host().load(Ordering::Relaxed).cast::<ffi::PyObject>();
+    if !known.is_null() {
+        // SAFETY: a tensor's object clears the slot when it is destroyed, under the interpreter
+        // lock that we hold. While it is being destroyed its count is zero already.
+        unsafe {
+            if ffi::Py_REFCNT(known) > 0 {
+                return Ok(Bound::from_borrowed_ptr(py, known).cast_into_unchecked());
+            }
+        }
+    }
+    let class = CLASS.get(py).expect("the module is initialised");
+    // SAFETY: `tp_alloc` gives zeroed memory with a count of one for an object of the class. Zeros
+    // are what PyO3 has in the slots for dict and weak references when they are empty; the value,
+    // the only other part of the object, is written before anybody else sees it.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(class.class, 0);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        tensor.host().store(object.cast(), Ordering::Relaxed);
+        object.cast::<u8>().add(class.value).cast::<PyTensor>().write(PyTensor::of(tensor));
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
