@@ -197,6 +197,21 @@ pub(super) fn fill(call: &Call<'_>) -> Result<Ruling> {
     finished(binary("copy_", &place, value)?)
 }
 
+/// The value is a number, which may differ from example to example.
+pub(super) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
+    let (x, mask, value) = (call.args.tensor(0), call.args.tensor(1), call.args.tensor(2));
+    if value.ndim() > 0 {
+        return Ok(Ruling::Decline);
+    }
+    if value.is_batched() {
+        let value = unary("to", value, &[Value::DType(x.dtype())])?;
+        return finished(invoke("where", 0, [tensor(mask), tensor(&value), tensor(x)])?);
+    }
+    let mut args = align::pointwise(call.args, &call.levels)?;
+    args.values[2] = tensor(value);
+    call.run(&args)
+}
+
 // Joins. -----------------------------------------------------------------------------------------
 
 pub(super) fn join(call: &Call<'_>) -> Result<Ruling> {
@@ -233,7 +248,7 @@ pub(super) fn join(call: &Call<'_>) -> Result<Ruling> {
 /// Operations along an axis at positions that a vector names.
 pub(super) fn at_index(call: &Call<'_>) -> Result<Ruling> {
     let n = call.rank(0);
-    let source = call.args.opt_tensor(3);
+    let source = call.args.values.get(3).and_then(Value::as_tensor);
     if call.is_batched(2) || n == 0 || source.is_some_and(|s| s.ndim() != n) {
         return Ok(Ruling::Decline);
     }
@@ -245,6 +260,23 @@ pub(super) fn at_index(call: &Call<'_>) -> Result<Ruling> {
         args.values[3] = Value::Tensor(super::spread(source, &call.levels)?);
     }
     call.run(&args)
+}
+
+/// `index_put` and `index_put_`, with an index for every axis that is named.
+pub(super) fn index_put(call: &Call<'_>) -> Result<Ruling> {
+    let (x, values) = (call.args.tensor(0), call.args.tensor(2));
+    let indices: Vec<Option<Tensor>> = call.args.tensors(1).iter().cloned().map(Some).collect();
+    if call.row.name == "index_put_" {
+        super::indexing::index_put_(x, &indices, values, call.args.bool(3))?;
+        return finished(x.clone());
+    }
+    if values.dtype() != x.dtype() {
+        return Ok(Ruling::Decline);
+    }
+    let whole = ops::cast::clone(&super::spread(x, &call.levels)?)?;
+    let whole = Tensor::example_of(&whole, &call.levels)?;
+    super::indexing::index_put_(&whole, &indices, values, call.args.bool(3))?;
+    finished(whole)
 }
 
 pub(super) fn embedding(call: &Call<'_>) -> Result<Ruling> {

@@ -7,7 +7,7 @@
 use super::{align, levels_of_all, place_of, size_of_level, spread};
 use crate::graph::GradMode;
 use crate::layout::Dims;
-use crate::ops::{create, select, view};
+use crate::ops::{Value, create, select, view};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 
@@ -126,6 +126,11 @@ pub fn index_put_(
     value: &Tensor,
     accumulate: bool,
 ) -> Result<()> {
+    if let Some(mask) = mask_alone(x, indices)
+        && value.numel() == 1
+    {
+        return fill_where(x, &mask, value, accumulate);
+    }
     let shape = Shape::of(indices)?;
     let levels = levels_of_all(indices.iter().flatten().chain([x, value]), "index_put_")?;
     let place = place_of(x, &levels, "index_put_")?;
@@ -138,9 +143,9 @@ pub fn index_put_(
     let mut value = value.clone();
     while value.ndim() > read.ndim() && value.shape()[0] == 1 {
         value = super::invoke("select", 0, [
-            crate::ops::Value::Tensor(value),
-            crate::ops::Value::Number(Scalar::Int(0)),
-            crate::ops::Value::Number(Scalar::Int(0)),
+            Value::Tensor(value),
+            Value::Number(Scalar::Int(0)),
+            Value::Number(Scalar::Int(0)),
         ])?;
     }
     if !crate::ops::reduce::is_expandable(value.shape(), read.shape()) {
@@ -164,6 +169,33 @@ pub fn index_put_(
         values = view::movedim(&values, &range(k + before, s), &range(k, s))?;
     }
     select::index_put_(&place, &completed(indices, &levels, &shape)?, &values, accumulate)
+}
+
+/// The only index, if it is a batched mask that starts at the first axis, with axes of length 1 for
+/// those of `x` that it does not cover.
+fn mask_alone(x: &Tensor, indices: &[Option<Tensor>]) -> Option<Tensor> {
+    let mut given = indices.iter().flatten();
+    let (mask, first) = (given.next()?, indices.first()?.as_ref()?);
+    let fits = mask.ndim() <= x.ndim() && *mask.shape() == x.shape()[..mask.ndim()];
+    if given.next().is_some() || !mask.same(first) || !fits || !mask.is_batched() {
+        return None;
+    }
+    (mask.dtype() == DType::Bool).then(|| mask.clone())
+}
+
+/// One value where a mask is true: the same shape for every example, unlike an index.
+fn fill_where(x: &Tensor, mask: &Tensor, value: &Tensor, accumulate: bool) -> Result<()> {
+    let tensor = |t: &Tensor| Value::Tensor(t.clone());
+    let shape = |dims: &mut dyn Iterator<Item = usize>| Value::Ints(dims.map(|s| s as i64).collect());
+    let mut wide = mask.shape().iter().copied().chain((mask.ndim()..x.ndim()).map(|_| 1));
+    let mask = super::invoke("reshape", 0, [tensor(mask), shape(&mut wide)])?;
+    let value = super::invoke("reshape", 0, [tensor(value), shape(&mut std::iter::empty())])?;
+    let mut value = super::invoke("to", 0, [Value::Tensor(value), Value::DType(x.dtype())])?;
+    if accumulate {
+        value = super::invoke("add", 0, [tensor(x), Value::Tensor(value)])?;
+    }
+    let result = super::invoke("where", 0, [Value::Tensor(mask), Value::Tensor(value), tensor(x)])?;
+    write(x, &result)
 }
 
 /// Writes to a batched view: `x[...] = value` when no tensor is among the indices.

@@ -48,11 +48,12 @@ pub(super) fn rule(row: &Row) -> Rule {
         return Pointwise;
     }
     match row.name {
-        "rsub" | "where" | "clamp" | "isclose" | "masked_fill" | "copy_" | "lerp" | "addcmul"
+        "rsub" | "where" | "clamp" | "isclose" | "copy_" | "lerp" | "addcmul"
         | "addcdiv" | "logit" | "nan_to_num" | "round" | "sub" | "div" => Pointwise,
         "float" | "double" | "half" | "bfloat16" | "long" | "int" | "short" | "char" | "byte"
         | "bool" | "to" | "type_as" | "clone" | "contiguous" | "zeros_like" | "ones_like"
         | "empty_like" | "full_like" | "detach" | "alias_copy" | "zero_" => First,
+        "masked_fill" => Own(compose::masked_fill),
         "fill" | "fill_" => Own(compose::fill),
         "new_zeros" | "new_ones" | "new_empty" | "new_full" => Own(axes::sized),
 
@@ -93,6 +94,7 @@ pub(super) fn rule(row: &Row) -> Rule {
         }
         "gather" | "scatter" | "scatter_add" | "take_along_dim" => Spread,
         "index_select" | "index_add" | "index_copy" | "index_fill" => Own(compose::at_index),
+        "index_put" | "index_put_" => Own(compose::index_put),
         "nn.functional.embedding" => Own(compose::embedding),
         "nn.functional.one_hot" => Own(compose::one_hot),
         "take" => Own(compose::take),

@@ -18,6 +18,7 @@ use smallvec::{SmallVec, smallvec};
 /// Refuses to write to what must not be written to.
 pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
     target.check_writable(op)?;
+    super::transform::check_own(target, op)?;
     if !super::is_grad_enabled() {
         return Ok(());
     }

@@ -13,22 +13,68 @@ use super::{Backward, Edge};
 use crate::batch;
 use crate::ops::view;
 use crate::tensor::Tensor;
-use crate::Result;
+use crate::{Result, bail};
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
+/// How many transforms run in all threads together.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// What new tensors are stamped with: [`RUNNING`], or [`LATEST`] if it is more.
+static BIRTH: AtomicU8 = AtomicU8::new(0);
+
+/// The largest stamp.
+const LATEST: u8 = 31;
+
 /// Marks the body of a transform.
 pub fn enter() {
     DEPTH.set(DEPTH.get() + 1);
+    let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
+    BIRTH.store(running.min(LATEST as usize) as u8, Ordering::Relaxed);
 }
 
 /// Ends what [`enter`] began.
 pub fn exit() {
-    DEPTH.set(DEPTH.get().saturating_sub(1));
+    let depth = DEPTH.get();
+    if depth > 0 {
+        DEPTH.set(depth - 1);
+        let running = RUNNING.fetch_sub(1, Ordering::Relaxed) - 1;
+        BIRTH.store(running.min(LATEST as usize) as u8, Ordering::Relaxed);
+    }
+}
+
+/// The stamp of a tensor made now.
+#[inline]
+pub(crate) fn birth() -> u8 {
+    BIRTH.load(Ordering::Relaxed)
+}
+
+/// Refuses to write to a tensor that the running transform found and did not make: what is written
+/// would depend on variables that nobody outside may see.
+///
+/// A stamp counts the transforms of all threads, so that one made inside a transform is never below
+/// the number of those of its thread.
+pub(crate) fn check_own(target: &Tensor, op: &str) -> Result<()> {
+    if RUNNING.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    let depth = DEPTH.get().min(LATEST as usize) as u8;
+    if target.birth() < depth {
+        bail!(
+            Grad,
+            "",
+            "During a grad (vjp, jvp, grad, etc) transform, the function provided attempted to call \
+             in-place operation (aten::{op}_) that would mutate a captured Tensor. This is not \
+             supported; please rewrite the function being transformed to explicitly accept the \
+             mutated Tensor(s) as inputs."
+        );
+    }
+    Ok(())
 }
 
 /// Whether a transform, or a `vmap`, is running on this thread.

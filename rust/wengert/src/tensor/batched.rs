@@ -6,7 +6,7 @@
 //! requires grad is sent on to the physical tensor (the body counts as a view, so that the question
 //! takes the path that looks twice anyway).
 
-use super::tangent::{BATCHED, OPAQUE};
+use super::tangent::{BATCHED, BIRTH_SHIFT, OPAQUE};
 use super::*;
 use crate::batch::{self, Levels};
 
@@ -49,8 +49,16 @@ impl Tensor {
         let batch = Batch { physical: physical.clone(), levels: levels.into() };
         batch::remember();
         example.0.autograd.lock().rare.get_or_insert_default().batch = Some(batch);
-        example.0.forward.store(BATCHED | OPAQUE, Ordering::Relaxed);
+        example.0.forward.fetch_or(BATCHED | OPAQUE, Ordering::Relaxed);
         Ok(example)
+    }
+
+    /// How many function transforms ran when the tensor was made; of a view, when what it views was.
+    pub(crate) fn birth(&self) -> u8 {
+        match self.forward_base() {
+            Some(base) => base.birth(),
+            None => self.0.forward.load(Ordering::Relaxed) >> BIRTH_SHIFT,
+        }
     }
 
     /// The tensor that holds the examples, if this stands for one of them.

@@ -120,7 +120,7 @@ impl Tensor {
             dtype,
             kind,
             requires_grad: AtomicBool::new(false),
-            forward: AtomicU8::new(0),
+            forward: AtomicU8::new(crate::graph::transform::birth() << tangent::BIRTH_SHIFT),
             severed: AtomicU32::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
