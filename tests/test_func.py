@@ -438,7 +438,8 @@ def test_hooks_on_batched_tensors():
 
     def f(x):
         y = x.sin()
-        y.register_hook(lambda g: seen.append(g.shape) or g * y)
+        value = y.detach()
+        y.register_hook(lambda g: seen.append(g.shape) or g * value)
         return y.sum()
 
     close(vmap(grad(f))(x), x.cos() * x.sin())
@@ -772,6 +773,15 @@ def test_hessian():
     blocks = hessian(lambda a, b: (a.sum() * b**2).sum(), argnums=(0, 1))(a, b)
     close(blocks[1][1], torch.diag(2 * a.sum().expand(3)))
     assert blocks[0][1].shape == (2, 3)
+
+
+def test_forward_jacobians_of_functions_that_look_at_values():
+    x = randn(3)
+    f = lambda x: x * 2 if x.sum() > 100 else x.sin()  # noqa: E731
+    close(jacfwd(f)(x), torch.diag(x.cos()))
+    close(hessian(lambda x: (x**3).sum() * x[0].detach().item())(x), torch.diag(6 * x * x[0]))
+    with pytest.raises(RuntimeError, match="data-dependent control flow"):
+        vmap(jacfwd(f))(randn(2, 3))
 
 
 def test_random_functions_have_no_forward_jacobian_unless_told():

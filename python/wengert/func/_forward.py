@@ -16,10 +16,17 @@ from typing import Any
 import wengert
 from wengert import _core
 from wengert._core import Tensor, is_grad_enabled
-from wengert.utils._pytree import tree_flatten, tree_unflatten
+from wengert.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from ._argnums import Argnums, replace_args, slice_argnums
-from ._reverse import _cut, _lift, _with_aux, check_outputs, transforming
+from ._reverse import (
+    _cut,
+    _lift,
+    _with_aux,
+    check_outputs,
+    outside_inference_mode,
+    transforming,
+)
 
 API = "jvp(f, primals, tangents)"
 
@@ -81,6 +88,20 @@ def jvp_with_argnums(
         )
     _check_tensors(flat_primals, "primals")
     _check_tensors(flat_tangents, "tangents")
+    with outside_inference_mode():
+        return _run(func, primals, flat_primals, flat_tangents, primals_spec, argnums, strict, has_aux)
+
+
+def _run(
+    func: Callable[..., Any],
+    primals: tuple[Any, ...],
+    flat_primals: list[Tensor],
+    flat_tangents: list[Tensor],
+    primals_spec: TreeSpec,
+    argnums: Argnums | None,
+    strict: bool,
+    has_aux: bool,
+) -> tuple[Any, Any, Any]:
     level = _core._forward_enter()
     enabled = _core._is_fwd_grad_enabled()
     _core._set_fwd_grad_enabled(True)
@@ -235,9 +256,10 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
                         f"tangent:{i} with {what} {has} in flattened pytree doesn't match the "
                         f"{what} {wanted} of the corresponding primal."
                     )
-        found = _core._transform_gradients(
-            transposed, flat, cotangents, is_grad_enabled(), True, own
-        )
+        with outside_inference_mode():
+            found = _core._transform_gradients(
+                transposed, flat, cotangents, is_grad_enabled(), True, own
+            )
         return tree_unflatten(found, output_spec)
 
     return output, jvp_fn

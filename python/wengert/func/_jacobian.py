@@ -1,7 +1,8 @@
 """`jacrev`, `jacfwd` and `hessian`: whole matrices of derivatives.
 
 A Jacobian is a product with every vector of the standard basis: cotangents of the results for
-`jacrev`, tangents of the arguments for `jacfwd`. `vmap` goes over the basis.
+`jacrev`, tangents of the arguments for `jacfwd`. `vmap` goes over the basis. For `jacfwd` that makes a
+batch of the function itself; one that cannot be batched runs once for each direction instead.
 """
 
 from __future__ import annotations
@@ -119,6 +120,27 @@ def jacrev(
     return wrapper
 
 
+def _needs_single_runs(error: RuntimeError) -> bool:
+    """Whether a function of one example does what it cannot do for a batch: look at a value, or
+    write what differs from example to example to a tensor that does not.
+    """
+    text = str(error)
+    return text.startswith("vmap: ") and "random" not in text
+
+
+def _one_by_one(push: Callable[..., Any], basis: list[Tensor], randomness: str) -> Any:
+    """`push` for one direction after the other, results stacked."""
+    state = wengert.get_rng_state() if randomness == "same" else None
+    rows, spec = [], None
+    for directions in zip(*basis, strict=True):
+        if state is not None:
+            wengert.set_rng_state(state)
+        flat, spec = tree_flatten(push(*directions))
+        rows.append(flat)
+    assert spec is not None
+    return tree_unflatten([wengert.stack(column) for column in zip(*rows, strict=True)], spec)
+
+
 def jacfwd(
     func: Callable[..., Any],
     argnums: Argnums = 0,
@@ -147,7 +169,7 @@ def jacfwd(
     Raises
     ------
     RuntimeError
-        When called: if results are not tensors, or depend on values in a way `vmap` does not do.
+        When called: if results are not tensors.
 
     Examples
     --------
@@ -168,7 +190,12 @@ def jacfwd(
             _, product, aux = jvp_with_argnums(func, args, tangents, argnums, False, has_aux)
             return (product, aux) if has_aux else product
 
-        results = vmap(push, randomness=randomness)(*basis)
+        try:
+            results = vmap(push, randomness=randomness)(*basis)
+        except RuntimeError as error:
+            if not _needs_single_runs(error):
+                raise
+            results = _one_by_one(push, basis, randomness)
         aux = None
         if has_aux:
             results, aux = results

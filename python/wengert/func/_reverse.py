@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from wengert import _core
-from wengert._core import Tensor, enable_grad, is_grad_enabled
+from wengert._core import Tensor, enable_grad, is_grad_enabled, no_grad
 from wengert.autograd.grad_mode import inference_mode
 from wengert.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
@@ -20,13 +20,20 @@ from ._argnums import Argnums, replace_args, slice_argnums
 
 
 @contextlib.contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Inference mode off, if it is on, and nothing recorded all the same."""
+    if not _core.is_inference_mode_enabled():
+        yield
+        return
+    with inference_mode(False), no_grad():
+        yield
+
+
+@contextlib.contextmanager
 def transforming() -> Iterator[bool]:
     """The body of a transform: recorded, whatever the mode outside, which is what is given."""
     recording = is_grad_enabled()
-    with contextlib.ExitStack() as modes:
-        if _core.is_inference_mode_enabled():
-            modes.enter_context(inference_mode(False))
-        modes.enter_context(enable_grad())
+    with outside_inference_mode(), enable_grad():
         _core._transform_enter()
         try:
             yield recording
@@ -255,7 +262,8 @@ def vjp_with_argnums(
                     f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] "
                     f"has a shape of {t.shape}."
                 )
-        grads = _core._transform_gradients(outputs, flat, own, create_graph, retain_graph)
+        with outside_inference_mode():
+            grads = _core._transform_gradients(outputs, flat, own, create_graph, retain_graph)
         return tree_unflatten(grads, primals_spec)
 
     return results, vjp_fn, aux

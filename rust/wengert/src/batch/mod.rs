@@ -462,12 +462,21 @@ pub fn converted(x: &Tensor, dtype: crate::DType) -> Result<Tensor> {
     }
 }
 
-/// The tensor without history, also if it is batched.
+/// The tensor without history but with its tangents, also if it is batched.
+///
+/// # Errors
+/// A view cannot be brought up to date.
 pub fn detached(x: &Tensor) -> Result<Tensor> {
-    match x.parts() {
-        Some((physical, levels)) => Tensor::example_of(&physical.detach(), &levels),
-        None => Ok(x.detach()),
+    if let Some((physical, levels)) = x.parts() {
+        return Tensor::example_of(&detached(&physical)?, &levels);
     }
+    let y = x.detach();
+    if x.is_dual() {
+        let _mode = crate::graph::GradMode::new(false);
+        // Of a view the tangents may be those of its base; an alias has its own.
+        y.share_tangents(&view::alias("AliasBackward0", x)?);
+    }
+    Ok(y)
 }
 
 /// A copy without history, in the given type.
@@ -475,7 +484,7 @@ pub fn detached(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// `x` has escaped from a level that has ended.
 pub fn copied(x: &Tensor, dtype: Option<crate::DType>) -> Result<Tensor> {
-    let plain = detached(&converted(x, dtype.unwrap_or(x.dtype()))?)?;
+    let plain = invoke("detach", 0, [Value::Tensor(converted(x, dtype.unwrap_or(x.dtype()))?)])?;
     invoke("clone", 0, [Value::Tensor(plain)])
 }
 

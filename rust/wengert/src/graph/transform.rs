@@ -11,7 +11,7 @@ use super::arena::NodeRef;
 use super::mode::{GradMode, is_grad_enabled};
 use super::{Backward, Edge};
 use crate::batch;
-use crate::ops::view;
+use crate::ops::{cast, view};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
 use std::cell::Cell;
@@ -90,6 +90,8 @@ pub fn is_active() -> bool {
 pub fn lift(x: &Tensor) -> Result<Tensor> {
     let (physical, levels) = batch::physical_over(x)?;
     let _mode = GradMode::new(true);
+    // What inference mode has made can take no part in a graph, a copy can.
+    let physical = if physical.is_inference() { cast::clone(&physical)? } else { physical };
     let alias = view::alias("AliasBackward0", &physical)?;
     if !alias.requires_grad() {
         alias.set_requires_grad(true)?;
