@@ -306,13 +306,14 @@ UNARY = [
     lambda x: x.clone().unsqueeze_(1),
     lambda x: x.reshape(-1),
     lambda x: x.reshape(2, -1),
-    lambda x: x.view(x.numel()),
+    lambda x: x.contiguous().view(x.numel()),
     lambda x: x.flatten().view_as(x),
     lambda x: x.sum(0).expand(5, -1),
     lambda x: x.max(1).values + x.min(1).indices,
     lambda x: x.var(),
     lambda x: x.norm(),
-    lambda x: torch.einsum("ij->ji", x) if hasattr(torch, "einsum") else x.t(),
+    lambda x: x.norm(dim=0),
+    lambda x: x.flatten().norm(3),
     lambda x: x.sum().unsqueeze(0).squeeze(0),
     lambda x: x.sum().sum(0),
     lambda x: x.sum().permute(()),
@@ -413,7 +414,7 @@ WRITES = [
     put(lambda x, i, v: x.__setitem__((Ellipsis, slice(0, 2)), v[:2])),
     put(lambda x, i, v: x.__setitem__(i, v)),
     put(lambda x, i, v: x.__setitem__((slice(None), i), v)),
-    put(lambda x, i, v: x.__setitem__((i, slice(None), i), v)),
+    put(lambda x, i, v: x[:, None].__setitem__((i, slice(None), i), v)),
     put(lambda x, i, v: x.__setitem__(torch.tensor([0, 2]), v)),
     put(lambda x, i, v: x.__setitem__((slice(None), torch.tensor([True, False, True])), v)),
     put(lambda x, i, v: x.__setitem__(x > v.sum(), v.sum())),
@@ -436,9 +437,8 @@ WRITES = [
 def test_writes(f, dims):
     x, v = randn(4, 3, 3), randn(4, 3)
     i = torch.tensor([[0, 1], [2, 0], [1, 0], [2, 1]])
-    if f in WRITES[3:6] + [WRITES[6], WRITES[7]]:
-        v = v[:, :1] if f is not WRITES[5] else v
-        v = v[..., 0][:, None]
+    if f in WRITES[3:8]:
+        v = v[:, :1]
     whole = (x, i, v)
     each = [f(*(t[k] if d == 0 else t[0] for t, d in zip(whole, dims, strict=True))) for k in range(4)]
     args = [t if d == 0 else t[0] for t, d in zip(whole, dims, strict=True)]
@@ -656,7 +656,7 @@ def test_dropout():
     assert all(torch.equal(same[0], s) for s in same)
     different = draws(f, (50,), randomness="different")
     assert not any(torch.equal(different[0], s) for s in different[1:])
-    assert set(different.unique().tolist() if hasattr(different, "unique") else [0.0, 2.0]) == {0.0, 2.0}
+    assert set(different.flatten().tolist()) == {0.0, 2.0}
 
 
 def test_random_writes():

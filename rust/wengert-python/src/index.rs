@@ -245,7 +245,17 @@ fn get_batched(x: &Tensor, items: &Items<'_>) -> PyResult<Option<Tensor>> {
     if !is_batched(x, items) {
         return Ok(None);
     }
-    let Basic { view, indices } = basic_of_examples(x, items)?;
+    let Basic { mut view, mut indices } = basic_of_examples(x, items)?;
+    // A number picks a position before other tensors are looked at, also if it is not the same for
+    // all examples.
+    for d in (0..indices.len()).rev() {
+        let number = |t: &Tensor| t.ndim() == 0 && t.dtype() != DType::Bool;
+        if indices[d].as_ref().is_some_and(number) {
+            let mut only = vec![None; d];
+            only.push(indices.remove(d));
+            view = guarded(|| batch::indexing::index(&view, &only))?;
+        }
+    }
     if indices.iter().all(Option::is_none) {
         return Ok(Some(view));
     }
