@@ -356,3 +356,31 @@ def test_new_data_decides():
     x.data = torch.ones(3)
     assert not x.is_inference()
     assert x._version == 0
+
+
+def test_results_of_composed_operations_too():
+    x = torch.rand(4, 3, requires_grad=True)
+    with inference_mode():
+        made = [
+            torch.nn.functional.cross_entropy(x, torch.tensor([0, 1, 2, 0])),
+            torch.nn.functional.mse_loss(x, x.detach()),
+            torch.softmax(x, 1),
+            torch.log_softmax(x, 1),
+            x.norm(),
+            x.std(),
+            torch.nn.functional.embedding(torch.tensor([0, 1]), x),
+            torch.where(x > 0, x, 0.0),
+        ]
+    assert all(t.is_inference() for t in made)
+
+
+def test_no_tangents_inside():
+    from wengert.autograd import forward_ad
+
+    x = torch.ones(3)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones(3))
+        with inference_mode():
+            y = dual * 2
+        assert forward_ad.unpack_dual(y).tangent is None
+        assert forward_ad.unpack_dual(dual * 2).tangent is not None

@@ -12,9 +12,12 @@ from . import functional as functional
 from . import graph as graph
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+from .multithreading import set_multithreading_enabled
+from .variable import Variable
 
 __all__ = [
     "GradcheckError",
+    "Variable",
     "backward",
     "enable_grad",
     "grad",
@@ -23,4 +26,5 @@ __all__ = [
     "inference_mode",
     "no_grad",
     "set_grad_enabled",
+    "set_multithreading_enabled",
 ]

@@ -1,45 +1,38 @@
 r"""Gradients against finite differences: `gradcheck` and `gradgradcheck`.
 
-For each pair of an output :math:`y` and an input :math:`x` there are two ways to the Jacobian
-:math:`J = \partial y / \partial x`:
+The Jacobian of a function is computed numerically and by reverse or forward mode
+(`wengert.autograd._jacobians`), and the two must agree. The fast mode compares one number per pair
+of an output and an input instead, :math:`v^T J u` with random non-negative unit vectors
+:math:`u, v`: two evaluations of the function and one pass, whatever the size. A wrong entry is
+missed only if others cancel it.
 
-- *numerical*, a column at a time: nudge one entry of :math:`x` by ``eps`` up and down and
-  divide the change of :math:`y` by ``2 * eps``;
-- *analytical*, a row at a time: ask the recorded graph for :math:`e_i^T J`.
-
-They must agree. The fast mode compares one number instead, :math:`v^T J u` with random
-non-negative unit vectors :math:`u, v`: two evaluations of the function and one backward pass per
-pair, whatever the size. A wrong entry is missed only if others cancel it.
+Then come rules that all derivatives must keep (`wengert.autograd._gradcheck_rules`).
 
 Second derivatives need no second method: `gradgradcheck` is `gradcheck` of the function that
 returns the gradients.
-
-The nudge is written into the input itself, not into a copy, so that a function that reaches the
-tensor by another way (a closure, a module's parameter) is checked too. All comparing is done in
-NumPy's float64.
 """
 
 from __future__ import annotations
 
-from wengert._core import Generator, Tensor, float64, grad, rand, zeros, zeros_like
+from wengert._core import Generator, Tensor, float64, grad, rand, zeros
 
+from . import _gradcheck_rules as rules
+from . import _jacobians as jacobians
+from ._jacobians import GradcheckError, Problem, as_tuple, close
 from .grad_mode import no_grad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
-
-__all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
-
-
-class GradcheckError(RuntimeError):
-    """A gradient is wrong, or a backward pass breaks a rule that all must keep."""
+__all__ = [
+    "GradcheckError",
+    "get_analytical_jacobian",
+    "get_numerical_jacobian",
+    "gradcheck",
+    "gradgradcheck",
+]
 
 
 def gradcheck(
@@ -85,9 +78,12 @@ def gradcheck(
     fast_mode
         Compare random projections of the Jacobians instead of all their entries.
     check_backward_ad
-        Must stay true: reverse mode is the only mode.
-    check_forward_ad, check_batched_grad, check_batched_forward_grad
-        Part of PyTorch's signature; must stay false.
+        Check reverse mode, that is, what `backward` computes.
+    check_forward_ad
+        Also check forward mode, that is, what `forward_ad` computes.
+    check_batched_grad, check_batched_forward_grad
+        Also check that several vectors at once give the same as one after the other, in reverse
+        and in forward mode.
     masked
         Concerns sparse tensors, of which there are none; without effect.
 
@@ -104,8 +100,6 @@ def gradcheck(
         If no input requires a gradient.
     RuntimeError
         If an input's memory overlaps itself (an expanded tensor).
-    NotImplementedError
-        If a check is asked for that needs forward-mode differentiation or ``vmap``.
 
     Examples
     --------
@@ -123,24 +117,33 @@ def gradcheck(
         raise AssertionError(
             "Expected at least one of check_forward_ad or check_backward_ad to be True"
         )
-    _refuse_unavailable(
-        check_forward_ad=check_forward_ad,
-        check_batched_grad=check_batched_grad,
-        check_batched_forward_grad=check_batched_forward_grad,
-    )
-    arguments = _as_tuple(inputs)
-    checked = _checked_inputs(arguments)
-
-    # Called anew for each graph: nudging the inputs outdates what earlier graphs have saved.
-    def evaluate() -> tuple[Tensor, ...]:
-        return _as_tuple(func(*arguments))
-
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError(
+            "Setting check_batched_grad=True requires check_backward_ad to be True"
+        )
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError(
+            "Setting check_batched_forward_grad=True requires check_forward_ad to be True"
+        )
+    arguments = as_tuple(inputs)
+    _check_inputs(arguments)
+    problem = Problem(func, arguments, eps, atol, rtol, nondet_tol, check_grad_dtypes)
     compare = _compare_projections if fast_mode else _compare_jacobians
     try:
-        compare(evaluate, checked, eps, atol, rtol, nondet_tol)
-        _check_zero_grad(evaluate, checked, check_grad_dtypes)
-        if check_undefined_grad:
-            _check_undefined_grad(evaluate, checked)
+        if check_backward_ad:
+            compare(problem, forward=False)
+        if check_forward_ad:
+            compare(problem, forward=True)
+            if check_undefined_grad:
+                rules.undefined_tangents(problem)
+        if check_batched_forward_grad:
+            rules.batched_tangents(problem)
+        if check_backward_ad:
+            if check_batched_grad:
+                rules.batched_gradients(problem)
+            rules.linear(problem)
+            if check_undefined_grad:
+                rules.undefined_gradients(problem)
     except GradcheckError:
         if raise_exception:
             raise
@@ -183,7 +186,8 @@ def gradgradcheck(
 check_grad_dtypes, check_batched_grad, fast_mode, masked
         As for `gradcheck`.
     check_fwd_over_rev, check_rev_over_rev
-        The second must stay true and the first false: there is no forward mode.
+        Whether the derivatives of the gradients are computed by forward mode, by reverse mode, or
+        by both.
 
     Returns
     -------
@@ -201,29 +205,36 @@ check_grad_dtypes, check_batched_grad, fast_mode, masked
         raise AssertionError(
             "Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True"
         )
-    _refuse_unavailable(check_fwd_over_rev=check_fwd_over_rev)
-    arguments = _as_tuple(inputs)
+    if check_undefined_grad and not check_rev_over_rev:
+        raise AssertionError(
+            "Setting check_undefined_grad=True requires check_rev_over_rev to be True"
+        )
+    if check_batched_grad and not check_rev_over_rev:
+        raise AssertionError(
+            "Setting check_batched_grad=True requires check_rev_over_rev to be True"
+        )
+    arguments = as_tuple(inputs)
     if grad_outputs is None:
         generator = Generator()
         incoming: tuple[Tensor, ...] = tuple(
             _random_grad(y, generator, strided=gen_non_contig_grad_outputs)
-            for y in _as_tuple(func(*arguments))
+            for y in as_tuple(func(*arguments))
             if y.requires_grad
         )
     else:
-        incoming = _as_tuple(grad_outputs)
+        incoming = as_tuple(grad_outputs)
     count = len(arguments)
+    # Forward mode passes detached tensors, which must require grad again.
+    wanted = [isinstance(x, Tensor) and x.requires_grad for x in (*arguments, *incoming)]
 
     def gradients(*both: Any) -> tuple[Tensor, ...]:
-        arguments, incoming = both[:count], both[count:]
-        outputs = [y for y in _as_tuple(func(*arguments)) if y.requires_grad]
-        found = grad(
-            outputs,
-            [x for _, x in _requiring_grad(arguments)],
-            incoming,
-            create_graph=True,
-            allow_unused=True,
+        both = tuple(
+            x.requires_grad_() if needed else x for x, needed in zip(both, wanted, strict=True)
         )
+        given, incoming = both[:count], both[count:]
+        outputs = [y for y in as_tuple(func(*given)) if y.requires_grad]
+        inputs = [x for x, needed in zip(given, wanted[:count], strict=True) if needed]
+        found = grad(outputs, inputs, incoming, create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
     return gradcheck(
@@ -238,247 +249,127 @@ check_grad_dtypes, check_batched_grad, fast_mode, masked
         check_grad_dtypes=check_grad_dtypes,
         check_batched_grad=check_batched_grad,
         fast_mode=fast_mode,
+        check_forward_ad=check_fwd_over_rev,
+        check_backward_ad=check_rev_over_rev,
         masked=masked,
     )
 
 
 # ---- the two comparisons -------------------------------------------------------------------------
 
-# An input with its place among the arguments.
-if TYPE_CHECKING:
-    Place = tuple[int, Tensor]
-    Evaluate = Callable[[], tuple[Tensor, ...]]
+
+def _compare_jacobians(problem: Problem, *, forward: bool) -> None:
+    numerical = [jacobians.numerical(problem, x) for x in problem.inputs]
+    outputs = problem.outputs()
+    _expect_constants(outputs, numerical)
+    by_input = jacobians.forward(problem) if forward else None
+    number = -1
+    for i, y in enumerate(outputs):
+        if not y.requires_grad:
+            continue
+        number += 1
+        if by_input is None:
+            analytical: Sequence[Tensor | None] = jacobians.reverse(problem, problem.outputs()[i])
+        else:
+            analytical = [per_output[i] for per_output in by_input]
+        for k, a in enumerate(analytical):
+            n = numerical[k][i]
+            if a is not None and n is not None and not close(a, n, problem.atol, problem.rtol):
+                raise GradcheckError(_mismatch(number, k, n, a, forward))
 
 
-def _compare_jacobians(
-    evaluate: Evaluate,
-    checked: list[Place],
-    eps: float,
-    atol: float,
-    rtol: float,
-    nondet_tol: float,
-) -> None:
-    numerical = [_numerical_jacobians(evaluate, x, eps) for _, x in checked]
-    for index, y in _numbered_differentiable(evaluate(), numerical):
-        analytical = _analytical_jacobians(y, [x for _, x in checked], nondet_tol)
-        for (place, _), columns, a in zip(checked, numerical, analytical, strict=True):
-            n = columns[index]
-            if not _close(a, n, atol, rtol):
-                raise GradcheckError(_mismatch(index, place, n, a))
-
-
-def _compare_projections(
-    evaluate: Evaluate,
-    checked: list[Place],
-    eps: float,
-    atol: float,
-    rtol: float,
-    nondet_tol: float,
-) -> None:
+def _compare_projections(problem: Problem, *, forward: bool) -> None:
+    # Our own generator, to leave the user's stream alone.
     generator = Generator()
-    us = [_random_direction(x, generator) for _, x in checked]
-    vs = [_random_direction(y, generator) for y in evaluate()]
-    numerical = []
-    for (_, x), u in zip(checked, us, strict=True):
-        changes = _central_difference(evaluate, x, _everywhere(x, u), eps)
-        numerical.append([_dot(v, change) for v, change in zip(vs, changes, strict=True)])
-    for index, y in _numbered_differentiable(evaluate(), numerical):
-        v = _unflatten(vs[index], y)
-        gradients = _repeatable_vjp(y, [x for _, x in checked], v, nondet_tol)
-        rows = zip(checked, us, numerical, gradients, strict=True)
-        for (place, x), u, projections, g in rows:
-            a, n = _dot(u, g), projections[index]
+    us = [jacobians.random_direction(x, generator) for x in problem.inputs]
+    vs = [jacobians.random_direction(y, generator) for y in problem.outputs()]
+    numerical = [
+        jacobians.numerical_projection(problem, x, u)
+        for x, u in zip(problem.inputs, us, strict=True)
+    ]
+    outputs = problem.outputs()
+    _expect_constants(outputs, numerical)
+    tangents = (
+        [jacobians.forward_projection(problem, k, u) for k, u in enumerate(us)] if forward else []
+    )
+    number = -1
+    for i, y in enumerate(outputs):
+        if not y.requires_grad:
+            continue
+        number += 1
+        vjps = [] if forward else jacobians.reverse_projection(problem, problem.outputs()[i], vs[i])
+        for k, u in enumerate(us):
+            change = numerical[k][i]
+            if change is None:
+                continue
+            if forward:
+                a, n = tangents[k][i], change
+            else:
+                a, n = _dot(vjps[k], u), _dot(vs[i], change)
             # An error of `atol` in every entry of J moves the projection by this much.
-            scaled_atol = atol * float(u.sum()) * float(vs[index].sum())
-            if not _close(a, n, scaled_atol, rtol):
-                full_n = _numerical_jacobians(evaluate, x, eps)[index]
-                full_a = _analytical_jacobians(evaluate()[index], [x], nondet_tol)[0]
-                message = _mismatch(index, place, n, a) + (
-                    "\nThe numbers above are projections of the Jacobians on random vectors "
-                    "(fast mode). The whole Jacobians:\n\n"
-                    f"Numerical:\n {full_n}\nAnalytical:\n{full_a}\n\n"
-                    "The max per-element difference (slow mode) is: "
-                    f"{_largest_difference(full_n, full_a)}.\n"
-                )
-                if _close(full_a, full_n, atol, rtol):
-                    message += (
-                        "Fast gradcheck failed but element-wise differences are small. "
-                        "The test might pass with fast_mode=False.\n"
-                    )
-                raise GradcheckError(message)
+            scale = float(u.sum()) * (1.0 if forward else float(vs[i].sum()))
+            if not close(a, n, problem.atol * scale, problem.rtol):
+                whole = _whole_jacobians(problem, i, k, forward)
+                raise GradcheckError(_mismatch(number, k, n, a, forward) + whole)
 
 
-def _numbered_differentiable(
-    outputs: tuple[Tensor, ...], numerical: list[Any]
-) -> Iterator[tuple[int, Tensor]]:
-    """The differentiable outputs with their places; the others must not depend on the inputs."""
-    if not any(y.requires_grad for y in outputs):
-        for per_output in numerical:
-            if any(_largest_difference(j, 0.0) > 0 for j in per_output):
-                raise GradcheckError("Numerical gradient for function expected to be zero")
-    return ((index, y) for index, y in enumerate(outputs) if y.requires_grad)
+def _whole_jacobians(problem: Problem, i: int, k: int, forward: bool) -> str:
+    """What to add to the message of a failure in fast mode."""
+    n = jacobians.numerical(problem, problem.inputs[k])[i]
+    if forward:
+        a = jacobians.forward(problem)[k][i]
+    else:
+        a = jacobians.reverse(problem, problem.outputs()[i])[k]
+    assert n is not None
+    assert a is not None
+    text = (
+        "\nThe above quantities relating the numerical and analytical jacobians are computed \nin "
+        "fast mode. See: https://github.com/pytorch/pytorch/issues/53876 for more background \n"
+        "about fast mode. Below, we recompute numerical and analytical jacobians in slow mode:\n\n"
+        f"Numerical:\n {n}\nAnalytical:\n{a}\n\n"
+        f"The max per-element difference (slow mode) is: {jacobians.largest_difference(n, a)}.\n"
+    )
+    if close(a, n, problem.atol, problem.rtol):
+        text += (
+            "Fast gradcheck failed but element-wise differences are small. This means that the "
+            "test might've passed in slow_mode!\n"
+        )
+    return text
 
 
-def _mismatch(output: int, place: int, numerical: object, analytical: object) -> str:
+def _expect_constants(outputs: tuple[Tensor, ...], numerical: list[list[Tensor | None]]) -> None:
+    """A function none of whose outputs has a history must not depend on its inputs."""
+    if any(y.requires_grad for y in outputs):
+        return
+    for per_output in numerical:
+        if any(j is not None and bool((j != 0).any()) for j in per_output):
+            raise GradcheckError("Numerical gradient for function expected to be zero")
+
+
+def _mismatch(output: int, place: int, numerical: Tensor, analytical: Tensor, forward: bool) -> str:
+    mode = "computed with forward mode " if forward else ""
     return (
-        f"Jacobian mismatch for output {output} with respect to input {place},\n"
+        f"Jacobian {mode}mismatch for output {output} with respect to input {place},\n"
         f"numerical:{numerical}\nanalytical:{analytical}\n"
     )
-
-
-# ---- the numerical side --------------------------------------------------------------------------
-
-
-def _numerical_jacobians(evaluate: Evaluate, x: Tensor, eps: float) -> list[Array]:
-    """For each output its Jacobian with respect to `x`, of shape (x.numel(), output.numel())."""
-    import numpy as np
-
-    jacobians = [np.zeros((x.numel(), y.numel())) for y in evaluate()]
-    for row, index in enumerate(np.ndindex(*x.shape)):
-        changes = _central_difference(evaluate, x, [(index, 1.0)], eps)
-        for jacobian, change in zip(jacobians, changes, strict=True):
-            jacobian[row] = change
-    return jacobians
-
-
-def _central_difference(
-    evaluate: Evaluate,
-    x: Tensor,
-    direction: list[tuple[tuple[int, ...], float]],
-    eps: float,
-) -> list[Array]:
-    """The directional derivative of each output, flattened; `direction` lists entries of `x`."""
-    memory = x.detach()
-    before = [(index, memory[index].item(), weight) for index, weight in direction]
-
-    def at(step: float) -> tuple[Tensor, ...]:
-        for index, value, weight in before:
-            memory[index] = value + step * weight
-        return tuple(y.detach().clone() for y in evaluate())
-
-    try:
-        above, below = at(eps), at(-eps)
-    finally:
-        for index, value, _ in before:
-            memory[index] = value
-    for a, b in zip(above, below, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            raise GradcheckError(
-                f"func returned shape {tuple(a.shape)} of {a.dtype} for an input moved by {eps}, "
-                f"but shape {tuple(b.shape)} of {b.dtype} for one moved by {-eps}"
-            )
-    return [(_flat(a) - _flat(b)) / (2 * eps) for a, b in zip(above, below, strict=True)]
-
-
-# ---- the analytical side -------------------------------------------------------------------------
-
-
-def _analytical_jacobians(y: Tensor, inputs: list[Tensor], nondet_tol: float) -> list[Array]:
-    """For each input the Jacobian of `y`, of shape (input.numel(), y.numel())."""
-    import numpy as np
-
-    jacobians = [np.zeros((x.numel(), y.numel())) for x in inputs]
-    for column, index in enumerate(np.ndindex(*y.shape)):
-        one_hot = zeros_like(y)
-        one_hot[index] = 1.0
-        for jacobian, g in zip(
-            jacobians, _repeatable_vjp(y, inputs, one_hot, nondet_tol), strict=True
-        ):
-            jacobian[:, column] = g
-    return jacobians
-
-
-def _repeatable_vjp(y: Tensor, inputs: list[Tensor], v: Tensor, nondet_tol: float) -> list[Array]:
-    """The flattened gradients of ``(v * y).sum()``, taken twice to see that they repeat."""
-    first, second = (grad(y, inputs, v, retain_graph=True, allow_unused=True) for _ in range(2))
-    flat = []
-    for x, g, again in zip(inputs, first, second, strict=True):
-        if g is not None and g.shape != x.shape:
-            raise GradcheckError("Analytical gradient has incorrect size")
-        a, b = (_flat(zeros_like(x) if t is None else t) for t in (g, again))
-        if _largest_difference(a, b) > nondet_tol:
-            raise GradcheckError(
-                "Backward is not reentrant, i.e., running backward with same input and "
-                "grad_output multiple times gives different values, although analytical gradient "
-                f"matches numerical gradient. The tolerance for nondeterminism was {nondet_tol}."
-            )
-        flat.append(a)
-    return flat
-
-
-def _check_zero_grad(evaluate: Evaluate, checked: list[Place], check_grad_dtypes: bool) -> None:
-    """A gradient is linear in what comes in: zeros in, zeros out, of the input's kind."""
-    inputs = [x for _, x in checked]
-    outputs = [y for y in evaluate() if y.requires_grad]
-    if not outputs:
-        return
-    found = grad(outputs, inputs, [zeros_like(y) for y in outputs], allow_unused=True)
-    for x, g in zip(inputs, found, strict=True):
-        if g is None:
-            continue
-        if _flat(g).any():
-            raise GradcheckError("backward not multiplied by grad_output")
-        if check_grad_dtypes and g.dtype != x.dtype:
-            raise GradcheckError("Gradient has dtype mismatch")
-        if g.shape != x.shape:
-            raise GradcheckError("grad is incorrect size")
-
-
-def _check_undefined_grad(evaluate: Evaluate, checked: list[Place]) -> None:
-    """An output that gets no gradient must count as one that gets zeros."""
-    inputs = [x for _, x in checked]
-    count = sum(y.requires_grad for y in evaluate())
-    for omitted in range(count if count > 1 else 0):
-        outputs = [y for y in evaluate() if y.requires_grad]
-        del outputs[omitted]
-        try:
-            found = grad(outputs, inputs, [zeros_like(y) for y in outputs], allow_unused=True)
-        except RuntimeError as error:
-            raise GradcheckError(
-                "Expected backward function to handle undefined output grads"
-            ) from error
-        if any(g is not None and _flat(g).any() for g in found):
-            raise GradcheckError(
-                "Expected all input grads to be undefined or zero when all output grads are "
-                "undefined or zero"
-            )
 
 
 # ---- small parts ---------------------------------------------------------------------------------
 
 
-def _refuse_unavailable(**asked: bool) -> None:
-    for name, wanted in asked.items():
-        if wanted:
-            needs = "vmap" if "batched" in name else "forward-mode differentiation"
-            raise NotImplementedError(f"{name}=True needs {needs}, which wengert does not have")
-
-
-def _as_tuple(values: Any) -> tuple[Any, ...]:
-    return tuple(values) if isinstance(values, tuple | list) else (values,)
-
-
-def _requiring_grad(arguments: Sequence[Any]) -> list[Place]:
-    return [
-        (place, x) for place, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad
-    ]
-
-
-def _checked_inputs(arguments: tuple[Any, ...]) -> list[Place]:
-    checked = _requiring_grad(arguments)
-    if not checked:
-        raise ValueError(
-            "gradcheck expects at least one input tensor to require gradient, "
-            "but none of them have requires_grad=True."
-        )
-    for place, x in checked:
+def _check_inputs(arguments: tuple[Any, ...]) -> None:
+    found = False
+    for place, x in enumerate(arguments):
+        if not (isinstance(x, Tensor) and x.requires_grad):
+            continue
+        found = True
         if x.dtype != float64:
             import warnings
 
             warnings.warn(
-                f"Input #{place} requires gradient and is not a double precision floating point. "
-                "This check will likely fail if all the inputs are not of double precision "
-                "floating point.",
+                f"Input #{place} requires gradient and is not a double precision floating point or "
+                "complex. This check will likely fail if all the inputs are not of double "
+                "precision floating point or complex. ",
                 stacklevel=3,
             )
         if any(step == 0 and size > 1 for step, size in zip(x.stride(), x.shape, strict=True)):
@@ -488,7 +379,11 @@ def _checked_inputs(arguments: tuple[Any, ...]) -> list[Place]:
                 "correctly. You should call .contiguous on the input before passing it to "
                 "gradcheck."
             )
-    return checked
+    if not found:
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, "
+            "but none of them have requires_grad=True."
+        )
 
 
 def _random_grad(y: Tensor, generator: Generator, *, strided: bool) -> Tensor:
@@ -502,41 +397,102 @@ def _random_grad(y: Tensor, generator: Generator, *, strided: bool) -> Tensor:
     return values.requires_grad_()
 
 
-def _random_direction(x: Tensor, generator: Generator) -> Array:
-    """A random unit vector without negative entries, so that errors seldom cancel."""
-    direction = _flat(rand(x.numel(), generator=generator, dtype=float64))
-    norm = float((direction * direction).sum()) ** 0.5
-    return direction / norm if norm > 0 else direction
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a.to(float64) * b.to(float64)).sum()
 
 
-def _everywhere(x: Tensor, direction: Array) -> list[tuple[tuple[int, ...], float]]:
-    import numpy as np
-
-    return [(i, float(w)) for i, w in zip(np.ndindex(*x.shape), direction, strict=True)]
+# ---- older names ---------------------------------------------------------------------------------
 
 
-def _unflatten(values: Array, like: Tensor) -> Tensor:
-    from wengert._core import tensor
+def get_numerical_jacobian(
+    fn: Callable[[Any], Any],
+    inputs: Any,
+    target: Any = None,
+    eps: float = 1e-3,
+    grad_out: float = 1.0,
+) -> tuple[Tensor, ...]:
+    """Compute the numerical Jacobians of the first output of `fn`, which takes one tuple.
 
-    return tensor(values.tolist(), dtype=like.dtype).reshape(like.shape)
+    Deprecated, as in PyTorch, in favour of `gradcheck` and `functional.jacobian`.
+
+    Parameters
+    ----------
+    fn
+        Called with the tuple of the inputs.
+    inputs
+        The tuple.
+    target
+        The tensors to nudge; by default those of the inputs that require grad.
+    eps
+        Step of the finite differences.
+    grad_out
+        Must be 1.
+
+    Returns
+    -------
+    tuple of Tensor
+        A Jacobian of shape ``(target.numel(), output.numel())`` for each target.
+    """
+    _deprecated("get_numerical_jacobian")
+    if grad_out != 1.0:
+        raise ValueError(
+            "Expected grad_out to be 1.0. get_numerical_jacobian no longer supports values of "
+            "grad_out != 1.0."
+        )
+    targets = as_tuple(inputs if target is None else target)
+    problem = Problem(lambda *xs: fn(xs), as_tuple(inputs), eps, 0.0, 0.0, 0.0, False)
+    first = (jacobians.numerical(problem, x)[0] for x in targets if _differentiable(x))
+    return tuple(j for j in first if j is not None)
 
 
-def _flat(x: Tensor) -> Array:
-    array: Array = x.detach().to(float64).numpy().reshape(-1)
-    return array
+def get_analytical_jacobian(
+    inputs: Any, output: Tensor, nondet_tol: float = 0.0, grad_out: float = 1.0
+) -> tuple[tuple[Tensor, ...], bool, bool, bool]:
+    """Compute the Jacobians of one output by reverse mode.
+
+    Deprecated, as in PyTorch, in favour of `gradcheck` and `functional.jacobian`.
+
+    Parameters
+    ----------
+    inputs
+        One tensor, or a tuple.
+    output
+        What was computed from them.
+    nondet_tol
+        By how much two passes may differ.
+    grad_out
+        Must be 1.
+
+    Returns
+    -------
+    jacobians, reentrant, correct_grad_sizes, correct_grad_types
+        The Jacobians, and whether all was in order.
+    """
+    _deprecated("get_analytical_jacobian")
+    if grad_out != 1.0:
+        raise ValueError(
+            "Expected grad_out to be 1.0. get_analytical_jacobian no longer supports values of "
+            "grad_out != 1.0."
+        )
+    problem = Problem(lambda *_: output, as_tuple(inputs), 0.0, 0.0, 0.0, float("inf"), False)
+    first, second = (jacobians.reverse(problem, output) for _ in range(2))
+    differences = map(jacobians.largest_difference, first, second)
+    # The engine gives every gradient its input's shape and dtype.
+    return tuple(first), all(d <= nondet_tol for d in differences), True, True
 
 
-def _dot(a: Array, b: Array) -> float:
-    return float((a * b).sum())
+def _differentiable(x: object) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
 
 
-def _close(a: Array | float, b: Array | float, atol: float, rtol: float) -> bool:
-    import numpy as np
+def _deprecated(name: str) -> None:
+    import warnings
 
-    return bool(np.allclose(a, b, rtol=rtol, atol=atol))
-
-
-def _largest_difference(a: Array | float, b: Array | float) -> float:
-    import numpy as np
-
-    return float(np.max(np.abs(np.subtract(a, b)), initial=0.0))
+    warnings.warn(
+        f"`{name}` was part of PyTorch's private API and not meant to be exposed. We are "
+        "deprecating it and it will be removed in a future version of PyTorch. If you have a "
+        "specific use for this or feature request for this to be a stable API, please file us an "
+        "issue at https://github.com/pytorch/pytorch/issues/new",
+        FutureWarning,
+        stacklevel=3,
+    )

@@ -1,7 +1,7 @@
 """`jvp` and `linearize`: derivatives of functions along directions.
 
-`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` the dual
-tensors are the physical ones: every example has a tangent.
+`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` every example
+has a tangent.
 
 `linearize` runs the function once. Its vector-Jacobian product is linear in the cotangent, so the
 transpose of *that*, again by reverse mode, is the Jacobian-vector product; what it needs is recorded,
@@ -37,30 +37,6 @@ def _check_tensors(values: list[Any], what: str) -> None:
     for value in values:
         if not isinstance(value, Tensor):
             raise RuntimeError(f"{API}: Expected {what} to only contain Tensors, got {type(value)}")
-
-
-def _make_dual(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
-    if not _core._vmap_depth():
-        return _core._make_dual(primal, tangent, level)
-    if primal.shape != tangent.shape:
-        raise RuntimeError(
-            "Trying to set a forward gradient that has a different size than that of the original "
-            f"Tensor, this is not supported. Tensor is of size {list(primal.shape)} while the given "
-            f"forward gradient is of size {list(tangent.shape)}."
-        )
-    (primal, tangent), levels = _core._batch_spread([primal, tangent])
-    return _core._batch_wrap(_core._make_dual(primal, tangent, level), levels)
-
-
-def _unpack_dual(dual: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
-    physical, levels = _core._batch_parts(dual)
-    primal, tangent = _core._unpack_dual(physical, level)
-    if not levels:
-        return primal, tangent
-    return (
-        _core._batch_wrap(primal, levels),
-        None if tangent is None else _core._batch_wrap(tangent, levels),
-    )
 
 
 def jvp_with_argnums(
@@ -108,7 +84,7 @@ def _run(
     _core._transform_enter()
     try:
         duals = tree_unflatten(
-            [_make_dual(p, t, level) for p, t in zip(flat_primals, flat_tangents, strict=True)],
+            [_core._make_dual(p, t, level) for p, t in zip(flat_primals, flat_tangents, strict=True)],
             primals_spec,
         )
         args = duals if argnums is None else replace_args(primals, duals, argnums)
@@ -121,7 +97,7 @@ def _run(
         check_outputs(outputs, API)
         values, products = [], []
         for dual in outputs:
-            value, product = _unpack_dual(dual, level)
+            value, product = _core._unpack_dual(dual, level)
             if product is None:
                 if strict:
                     raise RuntimeError(
@@ -144,7 +120,7 @@ def _primals(tree: Any, level: int) -> Any:
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             raise RuntimeError(f"Expected tensors, got unsupported type {type(leaf)}")
-    return tree_unflatten([_unpack_dual(leaf, level)[0] for leaf in leaves], spec)
+    return tree_unflatten([_core._unpack_dual(leaf, level)[0] for leaf in leaves], spec)
 
 
 def jvp(

@@ -1,165 +1,16 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
-use crate::error::{OrRaise, from_py, guarded};
-use crate::held::Held;
+use crate::error::guarded;
+use crate::node::node_of;
 use crate::tensor::{PyTensor, wrap};
 use crate::vmap;
-use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
 use std::ffi::CString;
-use std::sync::Arc;
-use wengert::graph::{self, Backward, Edge, NodeRef};
-use wengert::tensor::HookHandle;
-use wengert::Tensor;
-
-/// A recorded operation.
-#[pyclass(name = "Node", module = "wengert.autograd.graph", frozen, weakref)]
-pub struct PyNode(NodeRef);
-
-impl PyNode {
-    /// The node that an edge leads to.
-    pub fn of(edge: Edge) -> PyNode {
-        PyNode(edge.node)
-    }
-}
-
-#[pymethods]
-impl PyNode {
-    /// PyTorch's name of the operation, such as `MulBackward0`.
-    fn name(&self) -> String {
-        match self.0.name() {
-            "AccumulateGrad" => "torch::autograd::AccumulateGrad".to_owned(),
-            name => name.to_owned(),
-        }
-    }
-
-    /// Where gradients go from here: pairs of a node (or None) and the number of its output.
-    #[getter]
-    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let edges = self.0.edges().iter().map(|e| match e {
-            Some(e) => (Some(PyNode(e.node.clone())), e.output),
-            None => (None, 0),
-        });
-        PyTuple::new(py, edges.collect::<Vec<_>>())
-    }
-
-    /// The leaf of an accumulator node.
-    #[getter]
-    fn variable<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTensor>> {
-        match self.0.op().leaf() {
-            Some(leaf) => wrap(py, leaf.clone()),
-            None => Err(PyAttributeError::new_err(format!(
-                "'{}' object has no attribute 'variable'",
-                self.0.name()
-            ))),
-        }
-    }
-
-    /// Shape and type of each output, as `(shape, dtype)` pairs.
-    #[getter]
-    fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyOutputMeta>> {
-        let _ = py;
-        Ok(self
-            .0
-            .outputs()
-            .iter()
-            .map(|m| PyOutputMeta { shape: m.shape().to_vec(), dtype: m.dtype() })
-            .collect())
-    }
-
-    fn _sequence_nr(&self) -> u64 {
-        self.0.sequence()
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        format!("<{} object at {:#x}>", slf.get().0.name(), slf.as_ptr() as usize)
-    }
-
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<PyNode>().is_ok_and(|o| o.get().0 == self.0)
-    }
-
-    fn __hash__(&self) -> usize {
-        self.0.address()
-    }
-}
-
-/// What a gradient that arrives at a node looks like.
-#[pyclass(name = "_InputMetadata", module = "wengert.autograd.graph", frozen)]
-pub struct PyOutputMeta {
-    shape: Vec<usize>,
-    dtype: wengert::DType,
-}
-
-#[pymethods]
-impl PyOutputMeta {
-    #[getter]
-    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        crate::types::size(py, &self.shape)
-    }
-
-    #[getter]
-    fn dtype(&self, py: Python<'_>) -> PyResult<Py<crate::types::PyDType>> {
-        crate::types::dtype_object(py, self.dtype)
-    }
-}
-
-/// Removes a hook.
-#[pyclass(name = "RemovableHandle", module = "wengert.utils.hooks", frozen)]
-pub struct PyHookHandle(Mutex<Option<HookHandle>>);
-
-#[pymethods]
-impl PyHookHandle {
-    /// Removes the hook; doing so twice is harmless.
-    fn remove(&self) {
-        let handle = self.0.lock().take();
-        if let Some(handle) = handle {
-            handle.remove();
-        }
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_args))]
-    fn __exit__(&self, _args: &Bound<'_, PyTuple>) {
-        self.remove();
-    }
-}
-
-/// `Tensor.register_hook`.
-pub fn register_hook(t: &Tensor, hook: Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
-    let (t, levels) = &wengert::batch::examples(t).unwrap_or_else(|| (t.clone(), Default::default()));
-    let levels = levels.clone();
-    let name = hook.getattr("__name__").map_or_else(|_| "hook".to_owned(), |n| n.to_string());
-    let hook = Held::new(hook.unbind());
-    let call = move |g: &Tensor| {
-        Python::attach(|py| -> PyResult<Option<Tensor>> {
-            let _mode = graph::GradMode::new(graph::is_grad_enabled());
-            let g = wengert::batch::wrap(g, &levels).or_raise()?;
-            let result = hook.bind(py).call1((wrap(py, g)?,))?;
-            if result.is_none() {
-                return Ok(None);
-            }
-            match result.cast::<PyTensor>() {
-                Ok(t) => {
-                    let t = t.get().tensor();
-                    guarded(|| wengert::batch::spread(&t, &levels)).map(Some)
-                }
-                Err(_) => Err(PyTypeError::new_err(format!(
-                    "hook '{name}' has returned an incorrect type, expected Tensor or None, got {}",
-                    result.get_type().name()?
-                ))),
-            }
-        })
-        .map_err(from_py)
-    };
-    let handle = t.register_hook(Arc::new(call)).or_raise()?;
-    Ok(PyHookHandle(Mutex::new(Some(handle))))
-}
+use wengert::graph::{self, Backward, Edge, Point};
+use wengert::{Tensor, batch};
 
 /// Warns that a number taken out of a tensor carries no gradient.
 #[cold]
@@ -225,32 +76,52 @@ pub fn set_grad(slf: &Bound<'_, PyTensor>, value: Option<&Bound<'_, PyAny>>) -> 
 /// `Tensor.detach_()`.
 pub fn detach_(slf: &Bound<'_, PyTensor>) -> PyResult<()> {
     let t = slf.get().tensor();
-    if t.base().is_some() && t.requires_grad() {
+    if t.view_kind().is_some() {
         return Err(PyRuntimeError::new_err("Can't detach views in-place. Use detach() instead."));
     }
     t.detach_();
     Ok(())
 }
 
-/// One tensor or a sequence of them.
-fn tensors(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Tensor>> {
-    if let Ok(t) = value.cast::<PyTensor>() {
-        return Ok(vec![t.get().tensor()]);
+/// One tensor or gradient edge, or a sequence of them.
+fn points(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Point>> {
+    if let Some(point) = point(value)? {
+        return Ok(vec![point]);
     }
     let mut out = Vec::new();
     for item in value.try_iter()? {
         let item = item?;
-        match item.cast::<PyTensor>() {
-            Ok(t) => out.push(t.get().tensor()),
-            Err(_) => {
+        match point(&item)? {
+            Some(point) => out.push(point),
+            None => {
                 return Err(PyTypeError::new_err(format!(
-                    "{what} must be Tensors, but one of them is {}",
+                    "all {what} have to be Tensors or GradientEdges, but got {}",
                     item.get_type().name()?
                 )));
             }
         }
     }
     Ok(out)
+}
+
+fn point(value: &Bound<'_, PyAny>) -> PyResult<Option<Point>> {
+    static EDGE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if let Ok(t) = value.cast::<PyTensor>() {
+        return Ok(Some(Point::Tensor(t.get().tensor())));
+    }
+    let Ok(tuple) = value.cast::<PyTuple>() else { return Ok(None) };
+    let class = EDGE.import(value.py(), "wengert.autograd.graph", "GradientEdge")?;
+    if !tuple.is_instance(class)? || tuple.len() < 2 {
+        return Ok(None);
+    }
+    let (node, output) = (tuple.get_item(0)?, tuple.get_item(1)?.extract()?);
+    match node_of(&node) {
+        Some(node) => Ok(Some(Point::Edge(Edge { node, output }))),
+        None => Err(PyTypeError::new_err(format!(
+            "the node of a GradientEdge has to be a Node, but got {}",
+            node.get_type().name()?
+        ))),
+    }
 }
 
 /// Tensors or Nones, or nothing at all.
@@ -285,30 +156,31 @@ pub fn backward_of(
     create_graph: bool,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let inputs = inputs.filter(|i| !i.is_none()).map(|i| tensors(i, "inputs")).transpose()?;
-    run_backward(&[slf.get().tensor()], gradients(gradient)?, retain_graph, create_graph, inputs)
+    let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
+    let root = Point::Tensor(slf.get().tensor());
+    run_backward(&[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
 
 fn run_backward(
-    roots: &[Tensor],
+    roots: &[Point],
     gradients: Vec<Option<Tensor>>,
     retain_graph: Option<bool>,
     create_graph: bool,
-    inputs: Option<Vec<Tensor>>,
+    inputs: Option<Vec<Point>>,
 ) -> PyResult<()> {
     if inputs.as_ref().is_some_and(Vec::is_empty) {
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
     vmap::check_backward()?;
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    guarded(|| graph::backward(roots, &gradients, inputs.as_deref(), options))
+    guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
 ///
 /// Parameters
 /// ----------
-/// tensors : Tensor or sequence of Tensor
+/// tensors : Tensor or GradientEdge, or a sequence of them
 ///     What to differentiate.
 /// grad_tensors : Tensor or sequence of Tensor, optional
 ///     The vectors of the vector-Jacobian products; 1 for tensors with one element.
@@ -316,7 +188,7 @@ fn run_backward(
 ///     Keep the graph for another pass; by default the value of `create_graph`.
 /// create_graph : bool
 ///     Record the pass itself, for higher derivatives.
-/// inputs : Tensor or sequence of Tensor, optional
+/// inputs : Tensor or GradientEdge, or a sequence of them, optional
 ///     Accumulate into these only.
 ///
 /// Examples
@@ -336,7 +208,7 @@ pub fn backward(
     grad_variables: Option<&Bound<'_, PyAny>>,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let roots = self::tensors(tensors, "tensors")?;
+    let roots = points(tensors, "tensors")?;
     let gradients = gradients(grad_tensors.or(grad_variables))?;
     if !gradients.is_empty() && gradients.len() != roots.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -345,7 +217,7 @@ pub fn backward(
             gradients.len()
         )));
     }
-    let inputs = inputs.filter(|i| !i.is_none()).map(|i| self::tensors(i, "inputs")).transpose()?;
+    let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
     run_backward(&roots, gradients, retain_graph, create_graph, inputs)
 }
 
@@ -353,7 +225,7 @@ pub fn backward(
 ///
 /// Parameters
 /// ----------
-/// outputs, inputs : Tensor or sequence of Tensor
+/// outputs, inputs : Tensor or GradientEdge, or a sequence of them
 ///     What to differentiate, with respect to what.
 /// grad_outputs : Tensor or sequence of Tensor, optional
 ///     The vectors of the vector-Jacobian products; 1 for outputs with one element.
@@ -400,8 +272,13 @@ pub fn grad<'py>(
              allow_unused=False.",
         ));
     }
-    let outputs = tensors(outputs, "outputs")?;
-    let inputs = tensors(inputs, "inputs")?;
+    let outputs = points(outputs, "outputs")?;
+    let inputs = points(inputs, "inputs")?;
+    if materialize_grads && inputs.iter().any(|i| matches!(i, Point::Edge(_))) {
+        return Err(PyRuntimeError::new_err(
+            "materialize_grads cannot be used when the given input is a GradientEdge",
+        ));
+    }
     let gradients = gradients(grad_outputs)?;
     if !gradients.is_empty() && gradients.len() != outputs.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -421,18 +298,20 @@ pub fn grad<'py>(
     };
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
-        result.push(match gradient {
-            Some(g) => Some(wrap(py, g)?),
-            None if materialize_grads => {
-                Some(wrap(py, guarded(|| wengert::batch::zeros_like(input))?)?)
+        result.push(match (gradient, input) {
+            (Some(g), _) => Some(wrap(py, g)?),
+            (None, Point::Tensor(input)) if materialize_grads => {
+                Some(wrap(py, guarded(|| batch::zeros_like(input))?)?)
             }
-            None if allow_unused == Some(true) => None,
-            None => {
+            (None, _) if allow_unused == Some(true) => None,
+            (None, input) => {
+                let which = match input {
+                    Point::Tensor(t) => format!("inputs[{i}], of shape {:?}", t.shape()),
+                    Point::Edge(e) => format!("inputs[{i}], an edge to {}", e.node.name()),
+                };
                 return Err(PyRuntimeError::new_err(format!(
                     "One of the differentiated Tensors appears to not have been used in the graph. \
-                     Set allow_unused=True if this is the desired behavior. (inputs[{i}], of shape \
-                     {:?})",
-                    input.shape()
+                     Set allow_unused=True if this is the desired behavior. ({which})"
                 )));
             }
         });
@@ -443,7 +322,7 @@ pub fn grad<'py>(
 /// Whether operations on this thread are recorded.
 #[pyfunction]
 pub fn is_grad_enabled() -> bool {
-    graph::mode::grad_flag()
+    graph::inference::is_grad_asked_for()
 }
 
 /// Switches recording on this thread; returns what it was.

@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use wengert::batch;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
+use wengert::tensor::ViewKind;
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
 
@@ -247,8 +248,11 @@ pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Valu
 /// The in-place form of a view: the object stands for the view from now on.
 fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let object = call.slf.expect("methods have an object");
-    wengert::graph::inplace::check(args.tensor(0), op.short_name()).or_raise()?;
+    wengert::graph::inplace::check(args.tensor(0), op.short_name(), false).or_raise()?;
     if let Output::Tensor(view) = op.call(args).or_raise()? {
+        if args.tensor(0).view_kind().is_none() {
+            view.set_view_kind(ViewKind::Turned);
+        }
         object.cast::<PyTensor>()?.get().replace(object.py(), view);
     }
     Ok(object.clone())

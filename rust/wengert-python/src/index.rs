@@ -202,7 +202,11 @@ fn basic_behind(x: &Tensor, hidden: usize, items: &Items<'_>) -> PyResult<Basic>
         takes.push(Take::all(x.shape()[takes.len()]));
         indices.push(None);
     }
-    let mut view = index_view(name, x, &takes).or_raise()?;
+    let gathers = indices.iter().any(Option::is_some);
+    let whole = takes.iter().zip(x.shape()).all(|(take, &size)| *take == Take::all(size));
+    // Tensors alone index the tensor itself; `x[:]` is a view.
+    let mut view =
+        if gathers && whole { x.clone() } else { index_view(name, x, &takes).or_raise()? };
     for axis in new_axes {
         view = unsqueeze(&view, axis as i64).or_raise()?;
     }
@@ -293,7 +297,7 @@ pub fn set(
     if batch::active() && set_batched(&x, &items(key)?, &value)? {
         return Ok(());
     }
-    wengert::graph::inplace::check(&x, "__setitem__").or_raise()?;
+    wengert::graph::inplace::check_memory(&x, "__setitem__").or_raise()?;
     let Basic { view, indices } = basic(&x, &items(key)?)?;
     if indices.iter().all(Option::is_none) {
         // As NumPy: leading axes of length 1 of the value do not matter.
@@ -304,6 +308,10 @@ pub fn set(
         } else {
             value
         };
+        if !ops::reduce::is_expandable(value.shape(), view.shape()) {
+            let sizes: Vec<i64> = view.shape().iter().map(|&s| s as i64).collect();
+            ops::view::expand(&value.detach(), &sizes).or_raise()?;
+        }
         return ops::cast::copy_(&view, &value).or_raise();
     }
     ops::select::index_put_(&view, &indices, &value, false).or_raise()

@@ -1,6 +1,6 @@
 //! Inference mode: the block, and what may be asked about it.
 //!
-//! The mode and the mark on memory are the engine's, see `wengert::graph::mode`.
+//! The mode and the mark on memory are the engine's, see `wengert::graph::inference`.
 
 use crate::args::flag;
 use crate::grad_mode::decorate;
@@ -10,7 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use smallvec::SmallVec;
 use wengert::Tensor;
-use wengert::graph::mode::{self, Modes};
+use wengert::graph::inference::{self as mode, Before};
 
 /// Compute without any trace for autograd.
 ///
@@ -45,7 +45,7 @@ use wengert::graph::mode::{self, Modes};
 pub struct PyInferenceMode {
     mode: bool,
     /// The modes to return to, innermost last.
-    outer: Mutex<SmallVec<[Modes; 4]>>,
+    outer: Mutex<SmallVec<[Before; 4]>>,
 }
 
 #[pymethods]
@@ -85,9 +85,10 @@ impl PyInferenceMode {
     ) -> PyResult<()> {
         let _ = (exc_type, exc_value, traceback);
         let before = self.outer.lock().pop();
-        let before = before
-            .ok_or_else(|| PyRuntimeError::new_err("left an inference mode that was not entered"))?;
-        before.leave_inference_mode();
+        let before = before.ok_or_else(|| {
+            PyRuntimeError::new_err("left an inference mode that was not entered")
+        })?;
+        before.restore();
         Ok(())
     }
 

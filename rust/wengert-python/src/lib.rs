@@ -6,7 +6,9 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
-//! | [`autograd`] | backward passes, nodes, hooks |
+//! | [`resize`] | other sizes or other memory in place |
+//! | [`autograd`] | backward passes |
+//! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
 //! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
@@ -26,13 +28,17 @@ mod error;
 mod forward;
 mod grad_mode;
 mod held;
+mod hooks;
 mod index;
 mod inference;
+mod node;
 mod numpy;
 mod object;
 mod random;
+mod resize;
 mod settings;
 mod site;
+mod task;
 mod tensor;
 mod types;
 mod vmap;
@@ -50,11 +56,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     object::install(py)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
-    m.add_class::<autograd::PyNode>()?;
-    m.add_class::<autograd::PyHookHandle>()?;
+    m.add_class::<node::PyNode>()?;
+    task::install(m)?;
     grad_mode::install(m)?;
-    forward::install(m)?;
     inference::install(m)?;
+    forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
     m.add_function(wrap_pyfunction!(data::tensor, m)?)?;
@@ -87,8 +93,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "RemovableHandle"];
+    let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

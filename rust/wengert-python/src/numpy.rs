@@ -17,7 +17,7 @@ use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 use wengert::layout::Layout;
 use wengert::storage::Storage;
-use wengert::{DType, Scalar, Tensor, ops};
+use wengert::{DType, Scalar, Tensor, exports, ops};
 
 static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -318,8 +318,11 @@ fn check_numpy(t: &Tensor) -> PyResult<()> {
 /// `Tensor.numpy()`: an array over the tensor's memory.
 pub fn to_numpy<'py>(slf: &Bound<'py, PyTensor>, force: bool) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let t = slf.get().tensor();
-    let source = if force && t.requires_grad() { wrap(py, t.detach())? } else { slf.clone() };
+    let detached = {
+        let t = slf.get().tensor();
+        (force && t.requires_grad()).then(|| t.detach())
+    };
+    let source = detached.map_or_else(|| Ok(slf.clone()), |t| wrap(py, t))?;
     check_numpy(&source.get().tensor())?;
     // SAFETY: a memoryview over an object that exports a buffer.
     let view =
@@ -357,6 +360,7 @@ pub fn array_protocol<'py>(
 
 /// What an export owns: the storage and the arrays that its structure points to.
 struct Export {
+    _watch: Option<exports::Export>,
     _tensor: Tensor,
     shape: Vec<isize>,
     strides: Vec<isize>,
@@ -383,7 +387,12 @@ pub unsafe fn fill_buffer(
         return Err(PyBufferError::new_err("tensor is not contiguous"));
     }
     let item = t.dtype().size() as isize;
+    // What cannot be written to needs no watching. With the handle here, an object that nobody else
+    // knows has two.
+    let _watch = (!read_only)
+        .then(|| exports::Export::new(t.storage(), t.owners() == 2 && t.is_only_view()));
     let mut export = Box::new(Export {
+        _watch,
         shape: t.shape().iter().map(|&s| s as isize).collect(),
         strides: t.layout().strides().iter().map(|&s| s * item).collect(),
         _tensor: t.clone(),

@@ -210,7 +210,8 @@ unsafe fn number(address: usize, code: Code, offset: u32) -> u32 {
                 let number = if pass_over { PASS_OVER } else { state.next };
                 if !pass_over {
                     // A bit is left to those who store sites. The wrapped number has the ring's first place.
-                    state.next = if state.next >= u32::MAX / 2 { KEPT as u32 } else { state.next + 1 };
+                    state.next =
+                        if state.next >= u32::MAX / 2 { KEPT as u32 } else { state.next + 1 };
                 }
                 remember(state, Known { number, address, code: code.unbind(), offset });
                 number
@@ -298,9 +299,8 @@ impl Layout {
             return None;
         }
         // SAFETY: the lock is held; the frame object is borrowed from the running thread.
-        let object: Bound<'_, PyAny> = unsafe {
-            Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast())?
-        };
+        let object: Bound<'_, PyAny> =
+            unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast())? };
         let (code, offset) = official(&object)?;
         let back = object.getattr("f_back").ok().filter(|b| !b.is_none())?;
         // A frame object begins with its head, the calling frame object and the internal frame.

@@ -1,14 +1,14 @@
 //! The Python class `Tensor`: protocols and attributes. Operations come from the table, see `bind`.
 
 use crate::args::{self, number};
-use crate::autograd::{self, PyNode};
+use crate::autograd;
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, index, numpy, vmap};
+use crate::{data, hooks, index, node, numpy, resize, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -183,7 +183,10 @@ impl Source for Printed {
 
 /// A tensor as text, inside it that of its tangent, if it has one.
 fn text_of(t: Tensor) -> PyResult<String> {
-    let grad_fn = t.grad_fn().map(|e| e.node.name());
+    let grad_fn = match t.history() {
+        Ok(edge) => edge.map(|e| e.node.name()),
+        Err(_) => Some("Invalid"),
+    };
     let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;
     let suffixes = Suffixes {
         grad_fn,
@@ -663,6 +666,14 @@ impl PyTensor {
     fn matrix_transposed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         wrap(slf.py(), guarded(|| batch::matrix_transposed(&slf.get().tensor()))?)
     }
+    #[getter(mH)]
+    fn matrix_adjoint<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "mH", false).or_raise()?)
+    }
+    #[getter(H)]
+    fn hermitian<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "H", true).or_raise()?)
+    }
 
     /// The elements of this tensor where the condition holds, else those of the other.
     fn r#where<'py>(
@@ -736,8 +747,8 @@ impl PyTensor {
         self.look(|t| t.is_leaf())
     }
     #[getter]
-    fn grad_fn(&self) -> Option<PyNode> {
-        self.tensor().grad_fn().map(PyNode::of)
+    fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        slf.get().tensor().history().or_raise()?.map(|e| node::object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {
@@ -769,10 +780,12 @@ impl PyTensor {
     }
     #[getter(_base)]
     fn base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
-        if slf.get().tensor().is_batched() {
-            return Ok(None);
-        }
-        slf.get().tensor().base().map(|b| wrap(slf.py(), b)).transpose()
+        let t = slf.get().tensor();
+        let base = t.view_kind().and_then(|_| t.base());
+        base.map(|b| wrap(slf.py(), b)).transpose()
+    }
+    fn _is_view(&self) -> bool {
+        self.tensor().view_kind().is_some()
     }
     fn is_inference(&self) -> bool {
         self.tensor().is_inference()
@@ -787,11 +800,22 @@ impl PyTensor {
     ) -> PyResult<()> {
         autograd::backward_of(slf, gradient, retain_graph, create_graph, inputs)
     }
-    fn register_hook(
-        slf: &Bound<'_, Self>,
-        hook: Bound<'_, PyAny>,
-    ) -> PyResult<autograd::PyHookHandle> {
-        autograd::register_hook(&slf.get().tensor(), hook)
+    fn register_hook<'py>(&self, hook: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_hook(&self.tensor(), hook)
+    }
+    fn register_post_accumulate_grad_hook<'py>(
+        &self,
+        hook: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        hooks::register_leaf_hook(&self.tensor(), hook)
+    }
+    #[getter]
+    fn _backward_hooks(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tensor().hook_host(hooks::dict_of).map(|dict| dict.bind(py).clone().unbind())
+    }
+    #[getter]
+    fn _post_accumulate_grad_hooks(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.tensor().leaf_hook_host(hooks::dict_of).map(|dict| dict.bind(py).clone().unbind())
     }
     fn detach_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         autograd::detach_(slf)?;
@@ -812,6 +836,45 @@ impl PyTensor {
         let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
         slf.get().replace(slf.py(), new);
         Ok(())
+    }
+
+    /// Other sizes in place: the elements in memory order, and zeros behind them. Refused where the
+    /// memory would have to grow but is shared.
+    #[pyo3(signature = (*sizes, memory_format=None))]
+    fn resize_<'py>(
+        slf: &Bound<'py, Self>,
+        sizes: &Bound<'py, PyTuple>,
+        memory_format: Option<&Bound<'py, PyMemoryFormat>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        let _ = memory_format;
+        resize::resize(slf, sizes)?;
+        Ok(slf.clone())
+    }
+    /// The sizes of another tensor in place.
+    #[pyo3(signature = (the_template, *, memory_format=None))]
+    fn resize_as_<'py>(
+        slf: &Bound<'py, Self>,
+        the_template: &Bound<'py, PyTensor>,
+        memory_format: Option<&Bound<'py, PyMemoryFormat>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        let _ = memory_format;
+        resize::resize_as(slf, &the_template.get().tensor())?;
+        Ok(slf.clone())
+    }
+    /// The memory of another tensor from now on. Refused while this tensor's own is shared.
+    #[pyo3(signature = (source=None, storage_offset=None, size=None, stride=None))]
+    fn set_<'py>(
+        slf: &Bound<'py, Self>,
+        source: Option<&Bound<'py, PyTensor>>,
+        storage_offset: Option<usize>,
+        size: Option<Vec<usize>>,
+        stride: Option<Vec<isize>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        resize::set(slf, source, storage_offset, size, stride)?;
+        Ok(slf.clone())
+    }
+    fn is_set_to(&self, tensor: &Bound<'_, PyTensor>) -> bool {
+        resize::is_set_to(&self.tensor(), &tensor.get().tensor())
     }
 
     // NumPy. ---------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ use crate::error::guarded;
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyList;
 use wengert::batch::{self, Randomness};
 use wengert::format::{self, Source, Suffixes};
-use wengert::graph::{self, Backward, transform};
+use wengert::graph::{self, Backward, Point, transform};
 use wengert::ops::{Args, Output, Row, Value, tags};
 use wengert::{DType, Scalar, Tensor};
 
@@ -344,54 +344,17 @@ pub fn _transform_gradients<'py>(
     PyList::new(py, objects)
 }
 
-/// Tensors with an example in every running level, as plain tensors, and those levels.
-#[pyfunction]
-pub fn _batch_spread<'py>(
-    tensors: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyTuple>, Vec<u32>)> {
-    let py = tensors.py();
-    let mut all = Vec::new();
-    let mut levels = Vec::new();
-    for t in list(tensors)? {
-        let (physical, over) = guarded(|| batch::physical_over(&t))?;
-        all.push(wrap(py, physical)?);
-        levels = over.to_vec();
-    }
-    Ok((PyTuple::new(py, all)?, levels))
-}
-
-/// A plain tensor as examples in levels, whose axes come first.
-#[pyfunction]
-pub fn _batch_wrap<'py>(
-    physical: &Bound<'py, PyTensor>,
-    levels: Vec<u32>,
-) -> PyResult<Bound<'py, PyTensor>> {
-    let t = physical.get().tensor();
-    wrap(physical.py(), guarded(|| batch::wrap(&t, &levels))?)
-}
-
-/// The physical tensor behind a batched one and its levels; the tensor itself and no levels otherwise.
-#[pyfunction]
-pub fn _batch_parts<'py>(
-    input: &Bound<'py, PyTensor>,
-) -> PyResult<(Bound<'py, PyTensor>, Vec<u32>)> {
-    match batch::examples(&input.get().tensor()) {
-        Some((physical, levels)) => Ok((wrap(input.py(), physical)?, levels.to_vec())),
-        None => Ok((input.clone(), Vec::new())),
-    }
-}
-
-/// `graph::grad`, also of batched tensors.
+/// `graph::grad_at`, also of batched tensors.
 pub fn gradients(
-    outputs: &[Tensor],
+    outputs: &[Point],
     grad_outputs: &[Option<Tensor>],
-    inputs: &[Tensor],
+    inputs: &[Point],
     options: Backward,
 ) -> wengert::Result<Vec<Option<Tensor>>> {
     if batch::active() {
-        return batch::backward::grad(outputs, grad_outputs, inputs, options);
+        return batch::backward::grad_at(outputs, grad_outputs, inputs, options);
     }
-    graph::grad(outputs, grad_outputs, inputs, options)
+    graph::grad_at(outputs, grad_outputs, inputs, options)
 }
 
 /// A level that ends when this is dropped.
@@ -406,23 +369,24 @@ impl Drop for Running {
 /// Gradients for every slice of the cotangents along their first axes, stacked along theirs:
 /// `autograd.grad(..., is_grads_batched=True)`.
 pub fn batched_gradients(
-    outputs: &[Tensor],
+    outputs: &[Point],
     grad_outputs: &[Option<Tensor>],
-    inputs: &[Tensor],
+    inputs: &[Point],
     options: Backward,
 ) -> PyResult<Vec<Option<Tensor>>> {
     let mut sizes = Vec::new();
     for (i, (output, cotangent)) in outputs.iter().zip(grad_outputs).enumerate() {
         let Some(g) = cotangent else { continue };
-        if g.ndim() == 0 || &g.shape()[1..] != output.shape() {
+        let shape = batch::backward::shape_at(output);
+        if g.ndim() == 0 || g.shape()[1..] != shape[..] {
             return Err(PyRuntimeError::new_err(format!(
                 "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as \
                  the batch dimension. The sizes of the remaining dimensions are expected to match the \
                  shape of corresponding output, but a mismatch was detected: grad_output[{i}] has a \
                  shape of {} and output[{i}] has a shape of {}. If you only want some tensors in \
                  `grad_output` to be considered batched, consider using vmap.",
-                shape_text(g),
-                shape_text(output)
+                shape_text(g.shape()),
+                shape_text(&shape)
             )));
         }
         sizes.push(g.shape()[0]);
@@ -442,7 +406,7 @@ pub fn batched_gradients(
             g.as_ref().map(|g| batch::add_axis(g, 0, level.0)).transpose()
         };
         let given = grad_outputs.iter().map(add).collect::<wengert::Result<Vec<_>>>()?;
-        let found = batch::backward::grad(outputs, &given, inputs, options)?;
+        let found = batch::backward::grad_at(outputs, &given, inputs, options)?;
         let remove = |g: Option<Tensor>| {
             g.map(|g| batch::remove_axis(&g, level.0, size, 0)).transpose()
         };
@@ -450,8 +414,8 @@ pub fn batched_gradients(
     })
 }
 
-fn shape_text(t: &Tensor) -> String {
-    format!("torch.Size({:?})", t.shape())
+fn shape_text(shape: &[usize]) -> String {
+    format!("torch.Size({shape:?})")
 }
 
 /// Adds everything to the module.
@@ -469,8 +433,5 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_transform_active, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_lift, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_cut, m)?)?;
-    m.add_function(wrap_pyfunction!(_transform_gradients, m)?)?;
-    m.add_function(wrap_pyfunction!(_batch_spread, m)?)?;
-    m.add_function(wrap_pyfunction!(_batch_wrap, m)?)?;
-    m.add_function(wrap_pyfunction!(_batch_parts, m)?)
+    m.add_function(wrap_pyfunction!(_transform_gradients, m)?)
 }

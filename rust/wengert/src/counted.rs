@@ -152,6 +152,11 @@ impl<T> WeakCounted<T> {
         unsafe { &(*self.0.as_ptr()).counts }
     }
 
+    /// Where the value's block lies.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
     /// An owner, if there still is one.
     pub fn upgrade(&self) -> Option<Counted<T>> {
         let more = |counts| (owners(counts) > 0).then_some(counts + OWNER);

@@ -22,6 +22,7 @@ pub mod batch;
 mod counted;
 pub mod dtype;
 pub mod error;
+pub mod exports;
 pub mod format;
 pub mod graph;
 pub mod kernels;

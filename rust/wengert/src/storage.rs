@@ -12,17 +12,24 @@
 //!
 //! The version counts writes through any alias. A tensor saved for backward remembers the
 //! version it was saved at; a mismatch means that the value is no longer the one of the forward
-//! pass. The place of the last write is kept beside it, for the error that follows. Memory allocated
-//! in [inference mode](crate::graph::mode) has no version that anybody may ask for. Marks are bits of
-//! the length, which is never that large.
+//! pass. It counts in steps of two: the lowest bit of the word says that others can write to the
+//! memory, and that [`exports`] has to look before the version is read. The place of the last write
+//! is kept beside it, for the error that follows. Memory allocated in
+//! [inference mode](crate::graph::inference) has no version that anybody may ask for. Other marks are bits
+//! of the length, which is never that large.
 #![allow(unsafe_code)]
 
 use crate::graph::Site;
-use crate::{Result, alloc};
+use crate::{Result, alloc, exports};
 use std::any::Any;
-use std::ptr::NonNull;
 use std::num::NonZeroU32;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The bit of the version word that says that others can write to the memory.
+const WATCHED: u32 = 1;
+/// What a write adds to the version word.
+const WRITE: u32 = 2;
 
 const HEADER: usize = 32;
 const INLINE_MAX: usize = 4096;
@@ -43,6 +50,7 @@ const FOREIGN_BLOCK: usize = HEADER + size_of::<Foreign>();
 #[repr(C)]
 struct Header {
     refcount: AtomicU32,
+    /// Twice the number of writes, and [`WATCHED`].
     version: AtomicU32,
     /// Bytes of data, and whether they are [`FOREIGN`] or of [`INFERENCE`] mode.
     length: usize,
@@ -114,7 +122,9 @@ impl Storage {
         let block = alloc::allocate(FOREIGN_BLOCK)?;
         // SAFETY: the block has room behind the header, aligned as asserted above, and is ours.
         unsafe { block.add(HEADER).cast::<Foreign>().write(Foreign { _owner: owner, read_only }) };
-        Ok(Storage::from_parts(block, bytes | FOREIGN, data))
+        let storage = Storage::from_parts(block, bytes | FOREIGN, data);
+        exports::imported(&storage);
+        Ok(storage)
     }
 
     #[inline]
@@ -161,14 +171,60 @@ impl Storage {
     /// How many writes there have been, through any view.
     #[inline]
     pub fn version(&self) -> u32 {
-        self.header().version.load(Ordering::Acquire)
+        let word = self.header().version.load(Ordering::Acquire);
+        if word & WATCHED == 0 { word / WRITE } else { self.version_after_look(false) }
     }
 
-    /// Counts a write, which happens where the program is now.
+    /// [`Storage::version`] for somebody who depends on the bytes from now on.
+    #[inline]
+    pub fn version_for_saving(&self) -> u32 {
+        let word = self.header().version.load(Ordering::Acquire);
+        if word & WATCHED == 0 { word / WRITE } else { self.version_after_look(true) }
+    }
+
+    #[cold]
+    fn version_after_look(&self, saving: bool) -> u32 {
+        exports::look(self, saving);
+        self.header().version.load(Ordering::Acquire) / WRITE
+    }
+
+    /// Counts a write, which has been made where the program is now.
     #[inline]
     pub fn bump_version(&self) {
         self.header().written.store(Site::here().get(), Ordering::Relaxed);
-        self.header().version.fetch_add(1, Ordering::AcqRel);
+        if self.header().version.fetch_add(WRITE, Ordering::AcqRel) & WATCHED != 0 {
+            exports::written(self);
+        }
+    }
+
+    /// Counts a write of somebody else.
+    pub(crate) fn count_write(&self) {
+        self.header().written.store(0, Ordering::Relaxed);
+        self.header().version.fetch_add(WRITE, Ordering::AcqRel);
+    }
+
+    /// Whether others can write to the memory unseen.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.header().version.load(Ordering::Acquire) & WATCHED != 0
+    }
+
+    pub(crate) fn set_watched(&self, watched: bool) {
+        let word = &self.header().version;
+        if watched {
+            word.fetch_or(WATCHED, Ordering::AcqRel);
+        } else {
+            word.fetch_and(!WATCHED, Ordering::AcqRel);
+        }
+    }
+
+    /// Counts on from where another memory's writes stood, which this one replaces.
+    pub(crate) fn continue_version(&self, version: u32) {
+        self.header().version.store(version * WRITE, Ordering::Release);
+    }
+
+    /// What identifies the storage while it lives.
+    pub(crate) fn address(&self) -> usize {
+        self.0.as_ptr() as usize
     }
 
     /// Where the last write was.
@@ -204,6 +260,9 @@ impl Storage {
 
     #[cold]
     fn release(&mut self) {
+        if self.is_watched() {
+            exports::forget(self.address());
+        }
         let (bytes, data) = (self.bytes(), self.header().data);
         let foreign = self.foreign_part();
         let block = self.0.cast::<u8>();

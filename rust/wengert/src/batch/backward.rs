@@ -7,11 +7,12 @@
 //! batch of cotangents over one graph comes to, as in a Jacobian.
 
 use super::{Levels, levels_of, size_of_level, spread};
-use crate::graph::{self, Backward};
+use crate::graph::{self, Backward, Point};
+use crate::layout::Dims;
 use crate::ops::part::{Take, embed, index_view};
 use crate::ops::{join, view};
 use crate::tensor::Tensor;
-use crate::{Result, bail};
+use crate::{DType, Result, bail};
 use smallvec::SmallVec;
 
 /// [`graph::grad`] of tensors that may be batched.
@@ -24,40 +25,88 @@ pub fn grad(
     inputs: &[Tensor],
     options: Backward,
 ) -> Result<Vec<Option<Tensor>>> {
+    let points = |ts: &[Tensor]| ts.iter().cloned().map(Point::Tensor).collect::<Vec<_>>();
+    grad_at(&points(outputs), grad_outputs, &points(inputs), options)
+}
+
+/// [`grad`] between tensors or edges.
+///
+/// # Errors
+/// As those of [`grad`].
+pub fn grad_at(
+    outputs: &[Point],
+    grad_outputs: &[Option<Tensor>],
+    inputs: &[Point],
+    options: Backward,
+) -> Result<Vec<Option<Tensor>>> {
     let mut roots = Vec::with_capacity(outputs.len());
     for (j, output) in outputs.iter().enumerate() {
-        let levels = levels_of(output, "grad")?;
-        let physical = output.physical().unwrap_or_else(|| output.clone());
-        let cotangent = match grad_outputs.get(j).cloned().flatten() {
-            Some(g) => g,
-            None if output.numel() == 1 => Tensor::full(output.shape(), 1.0, output.dtype())?,
-            None => bail!(
-                Grad,
-                "",
-                "grad can be implicitly created only for scalar outputs; this one has shape {}",
-                crate::layout::ShapeText(output.shape())
-            ),
-        };
-        roots.push(Root { physical, levels, cotangent });
+        let (physical, levels) = parts(output)?;
+        roots.push(Root { physical, levels, cotangent: cotangent(j, output, grad_outputs.get(j))? });
     }
-    let mut wanted = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let physical = input.physical().unwrap_or_else(|| input.clone());
-        wanted.push((physical, levels_of(input, "grad")?));
-    }
+    let wanted = inputs.iter().map(parts).collect::<Result<_>>()?;
     Search { wanted }.run(&roots, &Levels::new(), options)
+}
+
+/// A point of the physical graph, and the levels of its first axes.
+fn parts(point: &Point) -> Result<(Point, Levels)> {
+    match point {
+        Point::Tensor(t) => {
+            let physical = t.physical().unwrap_or_else(|| t.clone());
+            Ok((Point::Tensor(physical), levels_of(t, "grad")?))
+        }
+        Point::Edge(_) => Ok((point.clone(), Levels::new())),
+    }
+}
+
+/// The shape of a gradient at a point.
+pub fn shape_at(point: &Point) -> Dims {
+    match point {
+        Point::Tensor(t) => t.shape().into(),
+        Point::Edge(e) => e.node.outputs()[e.output as usize].shape(),
+    }
+}
+
+fn dtype_at(point: &Point) -> DType {
+    match point {
+        Point::Tensor(t) => t.dtype(),
+        Point::Edge(e) => e.node.outputs()[e.output as usize].dtype(),
+    }
+}
+
+/// The given cotangent, or 1 for a single number.
+fn cotangent(j: usize, output: &Point, given: Option<&Option<Tensor>>) -> Result<Tensor> {
+    let shape = shape_at(output);
+    match given {
+        Some(Some(g)) if *g.shape() == shape[..] => Ok(g.clone()),
+        Some(Some(g)) => bail!(
+            Shape,
+            "",
+            "Mismatch in shape: grad_output[{j}] has a shape of torch.Size({:?}) and output[{j}] has a \
+             shape of torch.Size({:?}).",
+            g.shape(),
+            &shape[..]
+        ),
+        _ if shape.iter().product::<usize>() == 1 => Tensor::full(&shape, 1.0, dtype_at(output)),
+        _ => bail!(
+            Grad,
+            "",
+            "grad can be implicitly created only for scalar outputs; this one has shape {}",
+            crate::layout::ShapeText(&shape)
+        ),
+    }
 }
 
 /// An output with its cotangent.
 #[derive(Clone)]
 struct Root {
-    physical: Tensor,
+    physical: Point,
     levels: Levels,
     cotangent: Tensor,
 }
 
 struct Search {
-    wanted: Vec<(Tensor, Levels)>,
+    wanted: Vec<(Point, Levels)>,
 }
 
 impl Search {
@@ -93,9 +142,9 @@ impl Search {
             outputs.push(root.physical.clone());
             seeds.push(Some(spread(&root.cotangent, &root.levels)?));
         }
-        let inputs: Vec<Tensor> = self.wanted.iter().map(|(t, _)| t.clone()).collect();
-        let found = graph::grad(&outputs, &seeds, &inputs, options)?;
-        let wrap = |(g, (_, levels)): (Option<Tensor>, &(Tensor, Levels))| {
+        let inputs: Vec<Point> = self.wanted.iter().map(|(t, _)| t.clone()).collect();
+        let found = graph::grad_at(&outputs, &seeds, &inputs, options)?;
+        let wrap = |(g, (_, levels)): (Option<Tensor>, &(Point, Levels))| {
             g.map(|g| Tensor::example_of(&g, levels)).transpose()
         };
         found.into_iter().zip(&self.wanted).map(wrap).collect()
@@ -127,7 +176,7 @@ impl Search {
                 of.push(g.map(|g| example(&g, level, i)).transpose()?);
             }
         }
-        let stacked = |(parts, (input, levels)): (Vec<Option<Tensor>>, &(Tensor, Levels))| {
+        let stacked = |(parts, (input, levels)): (Vec<Option<Tensor>>, &(Point, Levels))| {
             self.stack(parts, input, levels, level)
         };
         all.into_iter().zip(&self.wanted).map(stacked).collect()
@@ -137,16 +186,16 @@ impl Search {
     fn stack(
         &self,
         parts: Vec<Option<Tensor>>,
-        input: &Tensor,
+        input: &Point,
         levels: &[u32],
         level: u32,
     ) -> Result<Option<Tensor>> {
         let Some(some) = parts.iter().flatten().next().cloned() else {
             if parts.is_empty() {
                 // No examples: a gradient of none.
-                let mut shape: Vec<usize> = vec![0];
-                shape.extend_from_slice(&input.shape()[levels.len()..]);
-                let none = Tensor::zeros(&shape, input.dtype())?;
+                let mut shape = Dims::from_slice(&[0]);
+                shape.extend_from_slice(&shape_at(input)[levels.len()..]);
+                let none = Tensor::zeros(&shape, dtype_at(input))?;
                 return super::add_axis(&none, 0, level).map(Some);
             }
             return Ok(None);

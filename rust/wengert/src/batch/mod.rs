@@ -34,6 +34,7 @@ pub mod indexing;
 mod random;
 mod rules;
 
+use crate::graph::forward;
 use crate::ops::{Args, Output, Row, Signature, Value, tags, view};
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
@@ -496,4 +497,29 @@ pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
         }
         None => crate::ops::zeros_like(x),
     }
+}
+
+/// [`forward::make_dual`] of tensors that may be batched: every example has a tangent.
+///
+/// # Errors
+/// As those of [`forward::make_dual`].
+pub fn make_dual(primal: &Tensor, tangent: &Tensor, level: usize) -> Result<Tensor> {
+    let levels = levels_of_all([primal, tangent], "make_dual")?;
+    if levels.is_empty() || primal.shape() != tangent.shape() {
+        return forward::make_dual(primal, tangent, level);
+    }
+    let (primal, tangent) = (spread(primal, &levels)?, spread(tangent, &levels)?);
+    Tensor::example_of(&forward::make_dual(&primal, &tangent, level)?, &levels)
+}
+
+/// [`forward::unpack_dual`] of a tensor that may be batched.
+///
+/// # Errors
+/// As those of [`forward::unpack_dual`].
+pub fn unpack_dual(dual: &Tensor, level: usize) -> Result<(Tensor, Option<Tensor>)> {
+    let levels = levels_of(dual, "unpack_dual")?;
+    let physical = dual.physical().unwrap_or_else(|| dual.clone());
+    let (primal, tangent) = forward::unpack_dual(&physical, level)?;
+    let tangent = tangent.map(|t| Tensor::example_of(&t, &levels)).transpose()?;
+    Ok((Tensor::example_of(&primal, &levels)?, tangent))
 }

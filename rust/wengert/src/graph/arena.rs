@@ -17,14 +17,15 @@
 //! A slot is three cache lines.
 #![allow(unsafe_code)]
 
+use super::fork::{self, lock};
 use super::node::Node;
 use crate::{Error, Kind, Result};
-use parking_lot::Mutex;
 use std::alloc::Layout;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 const CHUNK: usize = 1024;
 const BATCH: u32 = 256;
@@ -87,7 +88,7 @@ unsafe impl Sync for WeakNodeRef {}
 /// Number of graph nodes alive in the process. After a program has dropped its tensors it is
 /// back where it began; every test checks that.
 pub fn live_nodes() -> usize {
-    let counters = COUNTERS.lock();
+    let counters = lock(&COUNTERS);
     let sum: isize = counters.iter().map(|c| c.0.load(Ordering::Relaxed)).sum();
     (sum + ENDED.load(Ordering::Relaxed)).max(0) as usize
 }
@@ -95,7 +96,7 @@ pub fn live_nodes() -> usize {
 /// Nodes that one thread made, less those that it dropped, which other threads may have made.
 /// Written by that thread alone, with plain moves. On the heap, because the thread-locals of all
 /// other threads vanish in a forked child.
-struct Counter(AtomicIsize);
+pub(super) struct Counter(AtomicIsize);
 
 /// The counters of threads that live.
 static COUNTERS: Mutex<Vec<&'static Counter>> = Mutex::new(Vec::new());
@@ -105,15 +106,16 @@ static ENDED: AtomicIsize = AtomicIsize::new(0);
 impl Counter {
     #[cold]
     fn register() -> *const Counter {
+        fork::install();
         let counter: &'static Counter = Box::leak(Box::new(Counter(AtomicIsize::new(0))));
-        COUNTERS.lock().push(counter);
+        lock(&COUNTERS).push(counter);
         counter
     }
 
     /// # Safety
     /// The pointer came from `register` and is not used again.
     unsafe fn retire(counter: *const Counter) {
-        let mut counters = COUNTERS.lock();
+        let mut counters = lock(&COUNTERS);
         counters.retain(|c| !ptr::eq(*c, counter));
         // SAFETY: `register` made it as a box, and the list, under the lock, had the only other
         // reference.
@@ -122,15 +124,27 @@ impl Counter {
     }
 }
 
-struct Shared(*mut Slot);
+pub(super) struct Shared(*mut Slot);
 // SAFETY: the list is only followed by the holder of the mutex, who owns the free slots in it.
 unsafe impl Send for Shared {}
+
+/// All locks of this module.
+pub(super) type Held = (
+    MutexGuard<'static, Vec<&'static Counter>>,
+    MutexGuard<'static, Shared>,
+    MutexGuard<'static, Vec<Chunk>>,
+);
+
+/// Takes all locks, for a fork. A thread that makes a chunk takes the last two, in this order.
+pub(super) fn hold() -> Held {
+    (lock(&COUNTERS), lock(&SHARED), lock(&CHUNKS))
+}
 
 /// Free slots that belong to no thread, as a list of any length.
 static SHARED: Mutex<Shared> = Mutex::new(Shared(ptr::null_mut()));
 
 /// The first slot of a chunk.
-struct Chunk(*mut Slot);
+pub(super) struct Chunk(*mut Slot);
 // SAFETY: chunks are never given back, and only the atomics of their slots are used through this.
 unsafe impl Send for Chunk {}
 
@@ -139,7 +153,7 @@ static CHUNKS: Mutex<Vec<Chunk>> = Mutex::new(Vec::new());
 
 /// Handles to all nodes alive.
 pub(super) fn all_nodes() -> Vec<NodeRef> {
-    let chunks: Vec<*mut Slot> = CHUNKS.lock().iter().map(|c| c.0).collect();
+    let chunks: Vec<*mut Slot> = lock(&CHUNKS).iter().map(|c| c.0).collect();
     let slots = chunks.into_iter().flat_map(|chunk| (0..CHUNK).map(move |i| chunk.wrapping_add(i)));
     slots.filter_map(|slot| NonNull::new(slot).and_then(take_part)).collect()
 }
@@ -226,7 +240,7 @@ thread_local! {
 }
 
 fn push_shared(slot: NonNull<Slot>) {
-    let mut shared = SHARED.lock();
+    let mut shared = lock(&SHARED);
     // SAFETY: the slot is free and handed over to the shared list, whose lock we hold.
     unsafe { slot.as_ref() }.set_next(shared.0);
     shared.0 = slot.as_ptr();
@@ -235,7 +249,7 @@ fn push_shared(slot: NonNull<Slot>) {
 /// Moves a batch from the shared list, or a new chunk, into this thread's list.
 #[cold]
 fn refill(local: &Local) -> Result<()> {
-    let mut shared = SHARED.lock();
+    let mut shared = lock(&SHARED);
     if shared.0.is_null() {
         let layout = Layout::array::<Slot>(CHUNK)
             .map_err(|_| Error::plain(Kind::Memory, "graph: chunk size overflows"))?;
@@ -255,7 +269,7 @@ fn refill(local: &Local) -> Result<()> {
                 shared.0 = slot;
             }
         }
-        CHUNKS.lock().push(Chunk(chunk));
+        lock(&CHUNKS).push(Chunk(chunk));
     }
     for _ in 0..BATCH {
         let Some(slot) = NonNull::new(shared.0) else { break };

@@ -8,8 +8,10 @@
 //!    accumulators of leaves first). For one thread that is the exact reverse of the forward
 //!    order. Contributions to one gradient are added in the order in which they arrive, which
 //!    therefore depends on the graph alone.
-//! 3. **Commit.** Leaves get their gradients only after every rule has succeeded, so that a
-//!    failing backward changes no `.grad`.
+//! 3. **Commit.** Leaves get their gradients only after every rule and every hook on the way has
+//!    succeeded, so that a failing backward changes no `.grad`. What observes the accumulation
+//!    itself (`LeafHook`, post-hooks of accumulators) runs after the last gradient was written: if
+//!    it fails, the gradients stay, as the pass was complete.
 //!
 //! The first contribution to a gradient is borrowed, the second allocates the sum, later ones are
 //! added in place: the scheduler owns the accumulator if nobody else holds it.
@@ -22,19 +24,24 @@
 //!
 //! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
 
-use super::accumulate::{add_up, checked_hook_result, conform, own, private};
+use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
-use super::explain;
-use super::mode::{self, GradMode, Modes};
-use super::node::{Context, Edge, Gradients, Node};
+use super::commit::{Arrival, Commit, Observers};
+use super::hooks;
+use super::inference::{InferenceMode, is_inference_mode};
+use super::mode::{self, GradMode};
+use super::node::{Context, Edge, Gradients, Node, OutputMeta};
+use super::point::{Point, points, seed};
 use super::site::Site;
+use super::task::{self, At, Plan, Running};
 use crate::kernels::threads;
-use crate::ops;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Result, bail};
 use smallvec::{SmallVec, smallvec};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -67,29 +74,50 @@ pub fn backward(
     inputs: Option<&[Tensor]>,
     options: Backward,
 ) -> Result<()> {
+    backward_at(&points(roots), gradients, inputs.map(points).as_deref(), options)
+}
+
+/// [`backward`] between tensors or edges.
+pub fn backward_at(
+    roots: &[Point],
+    gradients: &[Option<Tensor>],
+    inputs: Option<&[Point]>,
+    options: Backward,
+) -> Result<()> {
     let mut pass = Pass::new(options);
-    let seeds = pass.seed(roots, gradients)?;
+    pass.accumulate = true;
+    let seeds = seed(roots, gradients)?;
     if let Some(inputs) = inputs {
         for input in inputs {
-            input.retain_grad()?;
+            if let Point::Tensor(t) = input {
+                t.retain_grad()?;
+            }
         }
         pass.restrict(inputs)?;
     }
-    pass.accumulate = true;
-    pass.run(seeds)?;
-    pass.commit()
+    pass.run(seeds)
 }
 
-/// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`. An entry is
-/// `None` if the outputs do not depend on that input.
+/// Gradients of `outputs` with respect to `inputs`, without touching the `.grad` of a leaf. An entry
+/// is `None` if the outputs do not depend on that input.
 pub fn grad(
     outputs: &[Tensor],
     grad_outputs: &[Option<Tensor>],
     inputs: &[Tensor],
     options: Backward,
 ) -> Result<Vec<Option<Tensor>>> {
+    grad_at(&points(outputs), grad_outputs, &points(inputs), options)
+}
+
+/// [`grad`] between tensors or edges.
+pub fn grad_at(
+    outputs: &[Point],
+    grad_outputs: &[Option<Tensor>],
+    inputs: &[Point],
+    options: Backward,
+) -> Result<Vec<Option<Tensor>>> {
     let mut pass = Pass::new(options);
-    let seeds = pass.seed(outputs, grad_outputs)?;
+    let seeds = seed(outputs, grad_outputs)?;
     pass.restrict(inputs)?;
     pass.run(seeds)?;
     Ok(std::mem::take(&mut pass.captured))
@@ -112,8 +140,6 @@ struct Visit {
     node: NodeRef,
     /// How many gradients are still to come.
     waiting: u32,
-    /// Whether anything that was asked for lies behind this node.
-    needed: bool,
     buffers: Buffers,
     /// What the rule gave, if it ran ahead of its turn.
     early: Option<Result<Gradients>>,
@@ -139,15 +165,14 @@ struct Pass {
     options: Backward,
     /// Where it was asked for.
     site: Site,
-    id: u32,
+    plan: Rc<Plan>,
     visits: Vec<Visit>,
-    elsewhere: HashMap<usize, u32>,
     /// (visit, output, position in `captured`).
     wanted: Vec<(Edge, usize)>,
     restricted: bool,
     accumulate: bool,
     captured: Vec<Option<Tensor>>,
-    leaves: Vec<(Tensor, Tensor)>,
+    leaves: Vec<Arrival>,
     retained: Vec<(WeakTensor, Tensor)>,
 }
 
@@ -155,12 +180,12 @@ static PASSES: AtomicU32 = AtomicU32::new(1);
 
 impl Pass {
     fn new(options: Backward) -> Pass {
+        let id = PASSES.fetch_add(1, Ordering::Relaxed).max(1);
         Pass {
             options,
             site: Site::here(),
-            id: PASSES.fetch_add(1, Ordering::Relaxed).max(1),
+            plan: Rc::new(Plan { id, ..Plan::default() }),
             visits: Vec::new(),
-            elsewhere: HashMap::new(),
             wanted: Vec::new(),
             restricted: false,
             accumulate: false,
@@ -170,42 +195,8 @@ impl Pass {
         }
     }
 
-    /// Checks the roots and pairs them with their gradients.
-    fn seed(&self, roots: &[Tensor], gradients: &[Option<Tensor>]) -> Result<Vec<(Edge, Tensor)>> {
-        let mut seeds = Vec::with_capacity(roots.len());
-        for (i, root) in roots.iter().enumerate() {
-            let gradient = match gradients.get(i).cloned().flatten() {
-                Some(g) => {
-                    if g.shape() != root.shape() {
-                        bail!(
-                            Shape,
-                            "",
-                            "Mismatch in shape: grad_output[{i}] has a shape of torch.Size({:?}) and \
-                             output[{i}] has a shape of torch.Size({:?}).",
-                            g.shape(),
-                            root.shape()
-                        );
-                    }
-                    Some(g)
-                }
-                None => None,
-            };
-            let Some(edge) = root.edge()? else {
-                return Err(explain::no_history(root, i));
-            };
-            let gradient = match gradient {
-                Some(g) if g.dtype() == root.dtype() => g,
-                Some(g) => ops::cast::to_dtype(&g, root.dtype())?,
-                None if root.numel() == 1 => Tensor::full(root.shape(), 1.0, root.dtype())?,
-                None => return Err(explain::not_scalar(root)),
-            };
-            seeds.push((edge, gradient));
-        }
-        Ok(seeds)
-    }
-
-    /// Only the gradients of these tensors are wanted.
-    fn restrict(&mut self, inputs: &[Tensor]) -> Result<()> {
+    /// Only the gradients of these are wanted.
+    fn restrict(&mut self, inputs: &[Point]) -> Result<()> {
         self.restricted = true;
         for (i, input) in inputs.iter().enumerate() {
             let Some(edge) = input.edge()? else {
@@ -217,17 +208,14 @@ impl Pass {
         Ok(())
     }
 
-    fn stamp(&self, index: u32) -> u64 {
-        (self.id as u64) << 32 | index as u64
-    }
-
     /// The number of a node in this pass, if it has one.
     fn find(&self, node: &NodeRef) -> Option<u32> {
-        let word = node.slot().scratch.load(Ordering::Relaxed);
-        if word >> 32 == self.id as u64 {
-            return Some(word as u32);
-        }
-        if self.elsewhere.is_empty() { None } else { self.elsewhere.get(&node.address()).copied() }
+        self.plan.find(node)
+    }
+
+    /// The plan while it is being made.
+    fn draft(&mut self) -> &mut Plan {
+        Rc::get_mut(&mut self.plan).expect("nobody is shown a plan before it is made")
     }
 
     /// The number of a node, which is given one if it has none; and whether it is new.
@@ -236,16 +224,15 @@ impl Pass {
             return (index, false);
         }
         let index = self.visits.len() as u32;
-        let stamp = self.stamp(index);
+        let stamp = self.plan.stamp(index);
         let free =
             node.slot().scratch.compare_exchange(0, stamp, Ordering::Relaxed, Ordering::Relaxed);
         if free.is_err() {
-            self.elsewhere.insert(node.address(), index);
+            self.draft().elsewhere.insert(node.address(), index);
         }
         self.visits.push(Visit {
             node: node.clone(),
             waiting: 0,
-            needed: true,
             buffers: smallvec![None; node.outputs().len()],
             early: None,
         });
@@ -274,29 +261,39 @@ impl Pass {
         if !self.restricted {
             return;
         }
-        for visit in &mut self.visits {
-            visit.needed = false;
-        }
+        let mut needed = vec![false; self.visits.len()];
         for (edge, _) in &self.wanted {
             if let Some(i) = self.find(&edge.node) {
-                self.visits[i as usize].needed = true;
+                needed[i as usize] = true;
             }
         }
         let mut order: Vec<u32> = (0..self.visits.len() as u32).collect();
         order.sort_unstable_by_key(|&i| self.visits[i as usize].node.seq);
         for i in order {
-            let node = self.visits[i as usize].node.clone();
-            let reaches =
-                node.edges().iter().flatten().any(|edge| {
-                    self.find(&edge.node).is_some_and(|j| self.visits[j as usize].needed)
-                });
-            self.visits[i as usize].needed |= reaches;
+            needed[i as usize] |= self.visits[i as usize]
+                .node
+                .edges()
+                .iter()
+                .flatten()
+                .any(|edge| self.find(&edge.node).is_some_and(|j| needed[j as usize]));
         }
+        self.draft().needed = Some(needed);
     }
 
+    /// The whole pass.
     fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
         self.discover(&seeds);
         self.mark_needed();
+        let running = Running::begin(self.plan.clone());
+        self.walk(seeds)?;
+        let commit =
+            Commit { arrivals: take(&mut self.leaves), retained: take(&mut self.retained) };
+        commit.run(self.options.create_graph)?;
+        running.finish()
+    }
+
+    /// Runs every node that is needed, newest first.
+    fn walk(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
         let _mode = GradMode::new(self.options.create_graph);
         for (edge, gradient) in seeds {
             let index = self.find(&edge.node).expect("roots were visited");
@@ -326,7 +323,7 @@ impl Pass {
                 let Some(edge) = edge else { continue };
                 let target = self.find(&edge.node).expect("inputs were visited");
                 if let Some(gradient) = gradients.get(k).cloned().flatten()
-                    && self.visits[target as usize].needed
+                    && self.plan.needs(target)
                 {
                     let meta = &edge.node.outputs()[edge.output as usize];
                     let gradient = conform(gradient, meta, &node, k)?;
@@ -345,7 +342,7 @@ impl Pass {
     /// Whether anything that was asked for lies behind an edge.
     fn wants(&self, edge: Option<&Edge>) -> bool {
         edge.is_some_and(|e| {
-            !self.restricted || self.find(&e.node).is_some_and(|i| self.visits[i as usize].needed)
+            !self.restricted || self.find(&e.node).is_some_and(|i| self.plan.needs(i))
         })
     }
 
@@ -355,7 +352,7 @@ impl Pass {
         let gradients: usize = visit.buffers.iter().flatten().map(Tensor::numel).sum();
         if gradients == 0
             || visit.early.is_some()
-            || !visit.needed
+            || !self.plan.needs(index)
             || node.op.leaf().is_some()
             || node.op.needs_calling_thread()
             || self.wanted.iter().any(|(e, _)| e.node == *node)
@@ -363,7 +360,7 @@ impl Pass {
             return 0;
         }
         let state = node.state.lock();
-        if state.hooks.is_some() {
+        if state.hooks.as_ref().is_some_and(|h| h.is_observed()) {
             return 0;
         }
         let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
@@ -373,7 +370,8 @@ impl Pass {
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
         // Tangents belong to levels of this thread.
-        let serial = self.options.create_graph || mode::is_forward();
+        let serial =
+            self.options.create_graph || mode::is_forward() || !task::is_multithreading_enabled();
         if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
@@ -398,13 +396,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let modes = Modes::current();
+        let inferring = is_inference_mode();
         threads::scope(|scope| {
             let mut jobs = jobs.iter_mut();
             let own = jobs.next();
             for job in jobs {
                 scope.spawn(move || {
-                    let _modes = modes.hold();
+                    let _values = GradMode::new(false);
+                    let _mode = inferring.then(|| InferenceMode::new(true));
                     job.run();
                 });
             }
@@ -435,118 +434,107 @@ impl Pass {
 
     /// Runs one node: its hooks, what is wanted of it, and its rule.
     fn step(&mut self, index: u32, node: &NodeRef) -> Result<Gradients> {
-        let visit = &mut self.visits[index as usize];
-        let mut buffers = std::mem::take(&mut visit.buffers);
-        let needed = visit.needed;
-        if !needed {
+        let mut buffers = std::mem::take(&mut self.visits[index as usize].buffers);
+        if !self.plan.needs(index) {
             return Ok(smallvec![None; node.edges().len()]);
         }
+        let observed = node.state.lock().hooks.as_ref().is_some_and(|h| h.is_observed());
+        let _at = observed.then(|| At::node(node));
         if let Some(leaf) = node.op.leaf() {
-            if let Some(gradient) = buffers[0].take() {
-                self.reach_leaf(node, leaf, gradient)?;
-            }
+            self.reach_leaf(node, leaf, observed, &mut buffers)?;
             return Ok(Gradients::new());
         }
-        self.run_hooks(node, &mut buffers)?;
-        let mut beyond = !self.restricted;
-        if self.restricted {
-            for (edge, at) in &self.wanted {
-                if edge.node == *node {
-                    self.captured[*at] = buffers[edge.output as usize].clone();
-                }
-            }
-            beyond = node.edges().iter().any(|e| self.wants(e.as_ref()));
+        if observed {
+            hooks::before(node, &mut buffers, |t, g| self.retained.push((t, g)))?;
         }
-        if !beyond || buffers.iter().all(Option::is_none) {
+        self.capture(node, &buffers);
+        // A pass that accumulates runs the rules of what it was asked for, as PyTorch does.
+        let beyond = !self.restricted
+            || (self.accumulate && self.is_wanted(node))
+            || node.edges().iter().any(|e| self.wants(e.as_ref()));
+        if !beyond {
             return Ok(smallvec![None; node.edges().len()]);
         }
-        let context = self.unpack(node)?;
-        apply(node, &context, &buffers)
+        if observed {
+            return self.observed_rule(node, &mut buffers);
+        }
+        self.rule(node, &buffers)
     }
 
-    fn reach_leaf(&mut self, node: &NodeRef, leaf: &Tensor, mut gradient: Tensor) -> Result<()> {
-        let leaf = leaf.current();
-        for hook in leaf.leaf_hooks() {
-            gradient = private(gradient)?;
-            if let Some(replaced) = hook(&gradient)? {
-                gradient = checked_hook_result(replaced, &node.outputs()[0])?;
-            }
+    fn rule(&self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
+        if buffers.iter().all(Option::is_none) {
+            return Ok(smallvec![None; node.edges().len()]);
         }
+        apply(node, &self.unpack(node)?, buffers)
+    }
+
+    /// The rule of a node between its pre-hooks and post-hooks.
+    fn observed_rule(&self, node: &NodeRef, buffers: &mut Buffers) -> Result<Gradients> {
+        hooks::pre(node, buffers)?;
+        let mut gradients = self.rule(node, buffers)?;
+        let hooks = hooks::post_hooks(node);
+        if hooks.is_empty() {
+            return Ok(gradients);
+        }
+        gradients.resize(node.edges().len(), None);
+        for (k, edge) in node.edges().iter().enumerate() {
+            gradients[k] = match (gradients[k].take(), edge) {
+                (Some(gradient), Some(edge)) if self.wants(Some(edge)) => {
+                    Some(conform(gradient, meta_of(edge), node, k)?)
+                }
+                _ => None,
+            };
+        }
+        hooks::post(&hooks, node, &mut gradients, buffers)?;
+        Ok(gradients)
+    }
+
+    fn is_wanted(&self, node: &NodeRef) -> bool {
+        self.wanted.iter().any(|(edge, _)| edge.node == *node)
+    }
+
+    fn capture(&mut self, node: &NodeRef, buffers: &Buffers) {
         for (edge, at) in &self.wanted {
             if edge.node == *node {
-                self.captured[*at] = Some(gradient.clone());
+                self.captured[*at] = buffers[edge.output as usize].clone();
             }
         }
-        if self.accumulate {
-            self.leaves.push((leaf, gradient));
-        }
-        Ok(())
     }
 
-    fn run_hooks(&mut self, node: &NodeRef, buffers: &mut Buffers) -> Result<()> {
-        let (pre, retain) = {
-            let state = node.state.lock();
-            match &state.hooks {
-                None => return Ok(()),
-                Some(h) => (h.pre.clone(), h.retain.clone()),
-            }
-        };
-        for (_, output, hook) in pre {
-            let slot = &mut buffers[output as usize];
-            if let Some(gradient) = slot.take() {
-                let gradient = private(gradient)?;
-                *slot = Some(match hook(&gradient)? {
-                    None => gradient,
-                    Some(replaced) => {
-                        checked_hook_result(replaced, &node.outputs()[output as usize])?
-                    }
-                });
-            }
+    fn reach_leaf(
+        &mut self,
+        node: &NodeRef,
+        leaf: &Tensor,
+        observed: bool,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let (leaf, hooks) = leaf.arrive();
+        if let Some(hooks) = &hooks {
+            let _at = At::node(node);
+            hooks::at_leaf(&hooks.tensor, &mut buffers[0], &node.outputs()[0])?;
         }
-        for (output, tensor) in retain {
-            if let Some(gradient) = &buffers[output as usize] {
-                self.retained.push((tensor, gradient.clone()));
-            }
+        if !self.accumulate {
+            self.capture(node, buffers);
+            return Ok(());
         }
+        let mut observers = None;
+        if observed {
+            hooks::pre(node, buffers)?;
+        }
+        if observed || hooks.is_some() {
+            observers = Some(Box::new(Observers {
+                leaf: hooks.unwrap_or_default(),
+                node: node.clone(),
+                post: hooks::post_hooks(node),
+            }));
+        }
+        self.leaves.push(Arrival { leaf, gradient: buffers[0].take(), observers });
         Ok(())
     }
+}
 
-    /// Hands the gradients over. All that can fail is computed before the first is.
-    fn commit(&mut self) -> Result<()> {
-        let _mode = GradMode::new(self.options.create_graph);
-        let tracking = mode::is_tracking();
-        let wanted: Vec<usize> = self.wanted.iter().map(|(e, _)| e.node.address()).collect();
-        let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
-        let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
-        let leaves = std::mem::take(&mut self.leaves);
-        let retained = std::mem::take(&mut self.retained);
-        let retained = retained.into_iter().filter_map(|(t, g)| Some((t.upgrade()?, g)));
-        for (tensor, gradient) in leaves.into_iter().chain(retained) {
-            if self.restricted {
-                let edge = tensor.edge_if_any();
-                if !edge.is_some_and(|e| wanted.contains(&e.node.address())) {
-                    continue;
-                }
-            }
-            match tensor.grad() {
-                None => {
-                    let owned = if tracking { gradient } else { own(gradient)? };
-                    writes.push((tensor, owned));
-                }
-                Some(old) if tracking || old.check_writable("add").is_err() => {
-                    writes.push((tensor, ops::add(&old, &gradient)?));
-                }
-                Some(old) => in_place.push((old, gradient)),
-            }
-        }
-        for (old, gradient) in in_place {
-            ops::add_assign(&old, &gradient)?;
-        }
-        for (tensor, gradient) in writes {
-            tensor.set_grad(Some(gradient));
-        }
-        Ok(())
-    }
+fn meta_of(edge: &Edge) -> &OutputMeta {
+    &edge.node.outputs()[edge.output as usize]
 }
 
 impl Job {
@@ -558,10 +546,43 @@ impl Job {
 impl Drop for Pass {
     fn drop(&mut self) {
         for (i, visit) in self.visits.iter().enumerate() {
-            let stamp = self.stamp(i as u32);
+            let stamp = self.plan.stamp(i as u32);
             let scratch = &visit.node.slot().scratch;
             let _ = scratch.compare_exchange(stamp, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
+    }
+}
+
+impl NodeRef {
+    /// Applies the rule outside of any pass: no hooks, nothing freed, gradients of all inputs. For an
+    /// accumulator, adds to its leaf's `.grad`.
+    ///
+    /// # Errors
+    /// As in a pass.
+    pub fn apply(&self, gradients: &[Option<Tensor>]) -> Result<Gradients> {
+        if let Some(leaf) = self.op.leaf() {
+            let leaf = leaf.current();
+            if let Some(gradient) = gradients.first().cloned().flatten() {
+                let gradient = conform(gradient, &self.outputs()[0], self, 0)?;
+                let arrivals = vec![Arrival { leaf, gradient: Some(gradient), observers: None }];
+                Commit { arrivals, retained: Vec::new() }.run(super::is_grad_enabled())?;
+            }
+            return Ok(Gradients::new());
+        }
+        let edges = self.edges();
+        let mut found = Gradients::new();
+        if gradients.iter().any(Option::is_some) {
+            let context = self.unpack(None, edges.iter().map(Option::is_some).collect())?;
+            found = apply(self, &context, gradients)?;
+        }
+        found.resize(edges.len(), None);
+        for (k, edge) in edges.iter().enumerate() {
+            found[k] = match (found[k].take(), edge) {
+                (Some(gradient), Some(edge)) => Some(conform(gradient, meta_of(edge), self, k)?),
+                _ => None,
+            };
+        }
+        Ok(found)
     }
 }
 

@@ -8,7 +8,7 @@
 //! Looking up a line runs code of the embedding language: nothing here may be called with a lock
 //! of the graph held.
 
-use super::node::{Node, Origin};
+use super::node::{Edge, Node, Origin};
 use super::site::Site;
 use crate::layout::ShapeText;
 use crate::tensor::{Severed, Tensor};
@@ -69,15 +69,16 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
             .filter(|e| e.node.op().leaf().is_none())
             .map(|e| (e.output, e.node.name())),
     };
-    let maker = maker
-        .map_or(String::new(), |(k, name)| format!(", which is output {k} of {},", operation(name)));
+    let maker = maker.map_or(String::new(), |(k, name)| {
+        format!(", which is output {k} of {},", operation(name))
+    });
     let now = saved.storage().version();
     let writes = match now.wrapping_sub(version) {
         1 => "It was overwritten".to_owned(),
         n => format!("It was overwritten {n} times, last"),
     };
     let name = operation(node.name());
-    Story::new(format!(
+    let story = Story::new(format!(
         "one of the variables needed for gradient computation has been modified by an inplace \
          operation: [torch.{}Tensor {:?}]{maker} is at version {now}; expected version {version} \
          instead.",
@@ -85,8 +86,12 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
         saved.shape(),
     ))
     .at(&format!("{name} needs the old value for its gradient. It ran"), node.site())
-    .at(&writes, saved.storage().written())
-    .fix(&format!(
+    .at(&writes, saved.storage().written());
+    let story = match crate::exports::was_written_elsewhere(saved.storage()) {
+        true => story.line("A NumPy array over its memory was written to."),
+        false => story,
+    };
+    story.fix(&format!(
         "write to a new tensor (y = y + 1 instead of y += 1), or give {name} a clone() of this one."
     ))
     .error(Kind::Version)
@@ -106,8 +111,7 @@ pub(super) fn freed(node: &Node, first: Site) -> Error {
 }
 
 /// PyTorch's sentence about a graph that was freed.
-pub(super) const FREED: &str =
-    "Trying to backward through the graph a second time (or directly access saved tensors after \
+pub(super) const FREED: &str = "Trying to backward through the graph a second time (or directly access saved tensors after \
      they have already been freed). Saved intermediate values of the graph are freed when you \
      call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward \
      through the graph a second time or if you need to access saved tensors after calling \
@@ -117,7 +121,10 @@ pub(super) const FREED: &str =
 #[cold]
 pub(super) fn leaf_written(target: &Tensor, op: &'static str) -> Error {
     Story::new("a leaf Variable that requires grad is being used in an in-place operation.")
-        .at(&format!("{} on the leaf of shape {}", named(op), ShapeText(target.shape())), Site::here())
+        .at(
+            &format!("{} on the leaf of shape {}", named(op), ShapeText(target.shape())),
+            Site::here(),
+        )
         .fix("wrap it in `with no_grad():` to update a parameter, or write to a clone().")
         .error(Kind::Grad)
 }
@@ -170,6 +177,17 @@ pub(super) fn not_scalar(root: &Tensor) -> Error {
         .error(Kind::Grad)
 }
 
+/// The same for the output of a node.
+#[cold]
+pub(super) fn edge_not_scalar(edge: &Edge, shape: &[usize]) -> Error {
+    let name = operation(edge.node.name());
+    Story::new("grad can be implicitly created only for scalar outputs")
+        .line(&format!("This edge leads to {name}, whose result has shape {}.", ShapeText(shape)))
+        .at(&format!("{name} ran"), edge.node.site())
+        .fix("pass the gradient of what the edge stands for.")
+        .error(Kind::Grad)
+}
+
 /// Root `index` of a pass has no history.
 #[cold]
 pub(super) fn no_history(root: &Tensor, index: usize) -> Error {
@@ -185,10 +203,11 @@ pub(super) fn no_history(root: &Tensor, index: usize) -> Error {
             .error(Kind::Grad);
     }
     let story = match root.severed() {
-        Some((Severed::Detached, site)) => story.at("It was cut off from its graph by detach()", site),
-        Some((Severed::Unrecorded, site)) => {
-            story.at("It was computed from tensors that require grad while recording was off,", site)
+        Some((Severed::Detached, site)) => {
+            story.at("It was cut off from its graph by detach()", site)
         }
+        Some((Severed::Unrecorded, site)) => story
+            .at("It was computed from tensors that require grad while recording was off,", site),
         None => story.line("It is plain data, or computed from tensors that do not require grad."),
     };
     story

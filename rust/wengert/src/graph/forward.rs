@@ -131,9 +131,9 @@ thread_local! {
 }
 
 /// Brings the mode's bit up to date.
-fn refresh() {
+pub(super) fn refresh() {
     let open = OPEN.with_borrow(|open| !open.is_empty());
-    switch(FORWARD, open && ENABLED.get());
+    switch(FORWARD, open && ENABLED.get() && !super::is_inference_mode());
 }
 
 /// The levels that tangents are computed for, outermost first.

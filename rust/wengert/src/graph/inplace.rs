@@ -7,27 +7,49 @@
 use super::explain;
 use super::forward;
 use super::mode::{self, WithoutForward};
-use super::node::{Context, Gradients, Op};
-use super::record::{record, recording};
-use crate::layout::{Dims, Layout};
+use super::node::{Context, Edge, Gradients, Op};
+use super::record::record;
 use crate::ops::cast;
+use crate::ops::strided::{AsStrided, Window};
 use crate::tensor::Tensor;
-use crate::{Error, Kind, Result, bail};
-use smallvec::{SmallVec, smallvec};
+use crate::{Error, Kind, Result};
+use smallvec::smallvec;
 
-/// Refuses to write to what must not be written to.
-pub fn check(target: &Tensor, op: &'static str) -> Result<()> {
+/// Refuses to write to what must not be written to. `sources` says whether what is written requires
+/// grad.
+pub fn check(target: &Tensor, op: &'static str, sources: bool) -> Result<()> {
     target.check_writable(op)?;
+    check_history(target, op, sources)
+}
+
+/// Refuses to write to memory that must not be written to, whatever the history.
+pub fn check_memory(target: &Tensor, op: &'static str) -> Result<()> {
+    target.check_writable(op)
+}
+
+/// [`check`] for a write of one value to all elements, which may share memory.
+pub fn check_uniform(target: &Tensor, op: &'static str, sources: bool) -> Result<()> {
+    target.check_not_read_only(op)?;
+    check_history(target, op, sources)
+}
+
+/// Refuses a write that history forbids.
+fn check_history(target: &Tensor, op: &'static str, sources: bool) -> Result<()> {
     super::transform::check_own(target, op)?;
     if !super::is_grad_enabled() {
         return Ok(());
     }
-    if target.requires_grad() && target.is_leaf() {
+    let base = target.base();
+    let base_requires_grad = base.as_ref().is_some_and(Tensor::requires_grad);
+    if !(sources || base_requires_grad || target.requires_grad()) {
+        return Ok(());
+    }
+    target.check_view_kind("is being")?;
+    if base.is_none() && target.requires_grad() && target.is_leaf() {
         return Err(explain::leaf_written(target, op));
     }
-    if let Some(base) = target.base()
-        && base.requires_grad()
-        && base.is_leaf()
+    if let Some(base) = base
+        && ((base_requires_grad || target.requires_grad()) && base.is_leaf())
     {
         return Err(explain::leaf_view_written(target, &base, op));
     }
@@ -135,125 +157,39 @@ pub(crate) fn inherit(target: &Tensor, result: &Tensor) -> Result<()> {
 /// After a write through a view: the base becomes its old self with a part replaced, and the view
 /// becomes that part of the new base.
 fn replace_part(base: &Tensor, view: &Tensor, result: &Tensor) -> Result<()> {
-    if !base.is_contiguous() {
-        bail!(
-            Unsupported,
-            "in-place on a view",
-            "the base of the view has gaps (shape {:?}, strides {:?}); write to a clone() of it",
-            base.shape(),
-            base.layout().strides()
-        );
-    }
-    let part = Part::of(view, base);
+    let window = Window::new(base.layout(), view.layout());
     let old = base.alias_with_edge(base.edge()?);
     let new = base.detach();
-    record(&new, &[&old, result], &[], Box::new(CopySlices(part.clone())))?;
+    record(&new, &[&old, result], &[], Box::new(CopySlices(window)))?;
     if let Some(edge) = new.grad_fn() {
         base.rebase(edge);
     }
     view.follow_base()
 }
 
-/// Which elements of a row-major base a view shows.
-#[derive(Clone)]
-pub(crate) struct Part {
-    layout: Layout,
-    base: Dims,
-}
+/// The base of a view with a part replaced by the view's new value.
+struct CopySlices(Window);
 
-impl Part {
-    /// The part of `base` that `view` shows. The base is row-major.
-    pub(crate) fn of(view: &Tensor, base: &Tensor) -> Part {
-        let l = view.layout();
-        let offset = l.offset() - base.layout().offset();
-        Part {
-            layout: Layout::strided(l.shape(), l.strides(), offset),
-            base: SmallVec::from_slice(base.shape()),
-        }
+impl Op for CopySlices {
+    fn name(&self) -> &'static str {
+        "CopySlices"
     }
 
-    /// The part of `whole`, which has the layout of the base; a view, recorded.
-    pub(crate) fn view(&self, whole: &Tensor) -> Result<Tensor> {
-        let y = whole.view_as_layout(self.placed(whole));
-        if recording(&[whole]) {
-            record(&y, &[whole], &[], Box::new(AsStrided(self.clone())))?;
-        }
-        Ok(y)
-    }
-
-    fn placed(&self, whole: &Tensor) -> Layout {
-        let l = &self.layout;
-        Layout::strided(l.shape(), l.strides(), l.offset() + whole.layout().offset())
-    }
-
-    /// The part of `whole`, recorded.
-    pub(crate) fn cut(&self, whole: &Tensor) -> Result<Tensor> {
-        let whole = cast::contiguous(whole)?;
-        let y = whole.detach().view_as_layout(self.placed(&whole));
-        if recording(&[&whole]) {
-            record(&y, &[&whole], &[], Box::new(AsStrided(self.clone())))?;
-        }
-        Ok(y)
-    }
-
-    /// Zeros with `part` in its place. Elements shown more than once would add up; the views that
-    /// this crate writes through show each element once.
-    fn embed(&self, part: &Tensor) -> Result<Tensor> {
-        let whole = Tensor::zeros(&self.base, part.dtype())?;
-        whole.detach().view_as_layout(self.placed(&whole)).copy_raw(part);
-        if recording(&[part]) {
-            record(&whole, &[part], &[], Box::new(Embed(self.clone())))?;
-        }
-        Ok(whole)
-    }
-
-    /// `whole` with zeros in the part's place.
-    fn erase(&self, whole: &Tensor) -> Result<Tensor> {
-        let y = Tensor::uninitialised("erase", whole.shape(), whole.dtype())?;
-        y.copy_raw(whole);
-        y.detach().view_as_layout(self.placed(&y)).fill_raw(crate::Scalar::Int(0));
-        if recording(&[whole]) {
-            record(&y, &[whole], &[], Box::new(Erase(self.clone())))?;
-        }
-        Ok(y)
+    fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+        let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+        Ok(smallvec![
+            if ctx.needs(0) { Some(self.0.erase(g)?) } else { None },
+            if ctx.needs(1) { Some(self.0.push(g)?) } else { None }
+        ])
     }
 }
 
-/// The linear maps above, each with its adjoint: `rule(part, gradient, needs)`; and the way to the
-/// tangent where that must be a view.
-macro_rules! part_op {
-    (
-        $Name:ident $node:literal |$part:ident, $g:ident, $ctx:ident| [$($grad:expr),+]
-        $(tangent |$v:ident| $tangent:expr)?
-    ) => {
-        struct $Name(Part);
-        impl Op for $Name {
-            fn name(&self) -> &'static str {
-                $node
-            }
-            fn backward(&self, $ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-                let $part = &self.0;
-                let Some($g) = &grads[0] else { return Ok(Gradients::new()) };
-                Ok(smallvec![$($grad),+])
-            }
-            $(fn jvp(
-                &self,
-                _: &Context,
-                v: &[Option<Tensor>],
-                _: &[&Tensor],
-            ) -> Result<Option<Gradients>> {
-                let $part = &self.0;
-                forward::linear(v, |$v| $tangent)
-            })?
-        }
-    };
+/// The history of a view as a part of what its base is now; `None` if the base has none.
+pub(crate) fn become_part(view: &Tensor, base: &Tensor) -> Result<Option<Edge>> {
+    let Some(edge) = base.edge()? else { return Ok(None) };
+    let whole = base.alias_with_edge(Some(edge));
+    let part = view.detach();
+    let rule = AsStrided(Window::new(base.layout(), view.layout()));
+    record(&part, &[&whole], &[], Box::new(rule))?;
+    Ok(part.grad_fn())
 }
-
-part_op!(CopySlices "CopySlices" |part, g, ctx| [
-    if ctx.needs(0) { Some(part.erase(g)?) } else { None },
-    if ctx.needs(1) { Some(part.cut(g)?) } else { None }
-]);
-part_op!(AsStrided "AsStridedBackward0" |part, g, _ctx| [Some(part.embed(g)?)]
-    tangent |v| part.view(v));
-part_op!(Embed "AsStridedBackwardBackward0" |part, g, _ctx| [Some(part.cut(g)?)]);
-part_op!(Erase "EraseBackward0" |part, g, _ctx| [Some(part.erase(g)?)]);

@@ -20,32 +20,44 @@
 //!
 //! * [`arena`]: where nodes live and how they die.
 //! * [`node`]: what a node is; saved tensors and their versions.
-//! * [`mode`]: whether recording is on, or inference mode.
+//! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
+//! * [`inference`]: inference mode.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
 //! * [`census`]: which live graphs hold how much memory.
 //! * [`inplace`]: writes to tensors with history, also through views.
-//! * [`mod@backward`]: the scheduler; `accumulate`: gradients on their way into tensors.
+//! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
+//! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
+//!   how they get into tensors.
 //! * [`transform`]: inputs and results of function transforms.
 
 pub(crate) mod accumulate;
 pub mod arena;
 pub mod backward;
 pub mod census;
+mod commit;
 mod explain;
+pub(crate) mod fork;
 pub mod forward;
+pub mod hooks;
+pub mod inference;
 pub mod inplace;
 pub mod mode;
 pub mod node;
+mod point;
 pub mod record;
 pub mod site;
+pub mod task;
 pub mod transform;
 mod transpose;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
-pub use backward::{Backward, backward, grad};
-pub use mode::{GradMode, ValuesOnly, is_grad_enabled, is_inference_mode, set_grad_enabled};
-pub use node::{Context, Edge, Gradients, Hook, Node, Op};
+pub use backward::{Backward, backward, backward_at, grad, grad_at};
+pub use hooks::{Hook, Host, LeafHook, PostHook, PreHook, Replaced, TensorHook};
+pub use inference::is_inference_mode;
+pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
+pub use node::{Attribute, Attributes, Context, Edge, Gradients, Node, Op};
+pub use point::Point;
 pub use record::{Saves, record, record_many};
 pub use site::Site;

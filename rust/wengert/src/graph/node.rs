@@ -10,14 +10,15 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::site::Site;
-use crate::dtype::DType;
-use crate::lock::Lock;
-use crate::tensor::{Tensor, WeakTensor};
 use crate::Result;
+use crate::dtype::{DType, Scalar};
+use crate::lock::Lock;
+use crate::ops::Value;
+use crate::tensor::{Tensor, WeakTensor};
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::sync::Arc;
 
 /// A derivative rule, with whatever parameters the operation had.
 pub trait Op: Send + Sync {
@@ -66,13 +67,80 @@ pub trait Op: Send + Sync {
     fn leaf(&self) -> Option<&Tensor> {
         None
     }
+
+    /// What the node keeps, under PyTorch's names, for those who look at the graph.
+    fn attributes(&self) -> Attributes {
+        Attributes::new()
+    }
+}
+
+/// What a node keeps, by name.
+pub type Attributes = Vec<(&'static str, Attribute)>;
+
+/// Something that a node keeps.
+pub enum Attribute {
+    /// A saved tensor, by its role.
+    Saved(u8),
+    /// A saved number, by its role.
+    SavedNumber(u8),
+    /// Tensors that the rule holds itself; `None` where there is none.
+    Tensors(Vec<Option<Tensor>>),
+    /// A parameter of the operation.
+    Value(Value),
+}
+
+impl Attribute {
+    /// A whole number.
+    pub fn int(value: impl TryInto<i64>) -> Attribute {
+        value
+            .try_into()
+            .map_or(Attribute::Value(Value::None), |v| Attribute::number(Scalar::Int(v)))
+    }
+
+    /// A floating-point number.
+    pub fn float(value: f64) -> Attribute {
+        Attribute::number(Scalar::Float(value))
+    }
+
+    /// A truth value.
+    pub fn bool(value: bool) -> Attribute {
+        Attribute::number(Scalar::Bool(value))
+    }
+
+    /// A number of any kind.
+    pub fn number(value: Scalar) -> Attribute {
+        Attribute::Value(Value::Number(value))
+    }
+
+    /// Sizes, strides or dimensions.
+    pub fn sizes(values: &[usize]) -> Attribute {
+        Attribute::Value(Value::Ints(values.iter().map(|&v| v as i64).collect()))
+    }
+
+    /// Whole numbers.
+    pub fn ints(values: &[i64]) -> Attribute {
+        Attribute::Value(Value::Ints(values.into()))
+    }
+
+    /// The axes that a mask names.
+    pub fn axes(mask: &[bool]) -> Attribute {
+        let named = mask.iter().enumerate().filter(|(_, named)| **named);
+        Attribute::Value(Value::Ints(named.map(|(d, _)| d as i64).collect()))
+    }
+
+    /// A word.
+    pub fn text(value: &str) -> Attribute {
+        Attribute::Value(Value::Str(value.to_owned()))
+    }
+
+    /// Nothing was given.
+    pub fn none() -> Attribute {
+        Attribute::Value(Value::None)
+    }
 }
 
 /// One entry per input; `None` is a zero that is not worth a tensor.
 pub type Gradients = SmallVec<[Option<Tensor>; 2]>;
-
-/// A tensor hook: sees the gradient and may replace it.
-pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
 
 /// Which node made a tensor, and as which of its outputs.
 #[derive(Clone)]
@@ -172,14 +240,30 @@ impl State {
     }
 }
 
-/// Observers of the gradients that arrive at a node's outputs.
+/// What few nodes have: observers of the gradients that arrive, and what the embedding language
+/// keeps with a node.
 #[derive(Default)]
 pub(super) struct NodeHooks {
-    pub next_id: u64,
-    /// (id, output, hook), in order of registration.
-    pub pre: Vec<(u64, u32, Hook)>,
+    /// Of one output each.
+    pub tensor: Hooks<TensorHook, u32>,
+    pub pre: Hooks<PreHook>,
+    pub post: Hooks<PostHook>,
     /// Outputs whose gradient is kept in `.grad`.
     pub retain: Vec<(u32, WeakTensor)>,
+    /// The embedding language's object for this node, not owned.
+    pub object: usize,
+    /// What that language stores with the node.
+    pub notes: Option<Host>,
+}
+
+impl NodeHooks {
+    /// Whether a pass has to stop here.
+    pub(super) fn is_observed(&self) -> bool {
+        !(self.tensor.is_empty()
+            && self.pre.is_empty()
+            && self.post.is_empty()
+            && self.retain.is_empty())
+    }
 }
 
 /// One recorded operation.
@@ -237,23 +321,93 @@ impl Node {
         self.state.lock().site
     }
 
-    /// Adds an observer of the gradient of one output; the number removes it.
-    pub fn add_hook(&self, output: u32, hook: Hook) -> u64 {
-        let mut state = self.state.lock();
-        let hooks = state.hooks.get_or_insert_default();
-        hooks.next_id += 1;
-        let id = hooks.next_id;
-        hooks.pre.push((id, output, hook));
-        id
+    /// Adds an observer of the gradient of one output.
+    pub fn add_tensor_hook(&self, output: u32, hook: Hook<TensorHook>) {
+        self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
     }
 
-    /// Removes an observer; a number that is not there is ignored.
+    /// Adds an observer of the gradients of the outputs.
+    pub fn add_pre_hook(&self, hook: Hook<PreHook>) {
+        self.state.lock().hooks.get_or_insert_default().pre.push((), hook);
+    }
+
+    /// Adds an observer of the gradients of inputs and outputs.
+    pub fn add_post_hook(&self, hook: Hook<PostHook>) {
+        self.state.lock().hooks.get_or_insert_default().post.push((), hook);
+    }
+
+    /// Removes a hook; a number that is not there is ignored.
     pub fn remove_hook(&self, id: u64) {
-        let removed = self.state.lock().hooks.as_mut().and_then(|hooks| {
-            let at = hooks.pre.iter().position(|(i, ..)| *i == id)?;
-            Some(hooks.pre.remove(at))
-        });
+        let removed = self
+            .state
+            .lock()
+            .hooks
+            .as_mut()
+            .map(|h| (h.tensor.take(id), h.pre.take(id), h.post.take(id)));
         // Dropped here, outside the lock: a hook may own anything.
+        drop(removed);
+    }
+
+    /// The first host, of the hooks on one output, for which `found` gives something.
+    pub fn tensor_host<T>(&self, output: u32, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        let state = self.state.lock();
+        let hosts = state.hooks.as_ref()?.tensor.hosts();
+        hosts.filter(|(at, _)| *at == output).map(|(_, host)| host).find_map(found)
+    }
+
+    /// The first host, of the pre-hooks, for which `found` gives something.
+    pub fn pre_host<T>(&self, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        self.state.lock().hooks.as_ref()?.pre.hosts().map(|(_, host)| host).find_map(found)
+    }
+
+    /// The first host, of the post-hooks, for which `found` gives something.
+    pub fn post_host<T>(&self, found: impl FnMut(&Host) -> Option<T>) -> Option<T> {
+        self.state.lock().hooks.as_ref()?.post.hosts().map(|(_, host)| host).find_map(found)
+    }
+
+    /// Shows all objects of the embedding language that this node keeps alive. `visit` runs under the
+    /// node's lock and must not call back.
+    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+        let state = self.state.lock();
+        let Some(h) = &state.hooks else { return };
+        h.tensor.hosts().for_each(|(_, host)| visit(host));
+        h.pre.hosts().for_each(|(_, host)| visit(host));
+        h.post.hosts().for_each(|(_, host)| visit(host));
+        h.notes.iter().for_each(visit);
+    }
+
+    /// What the embedding language stores with this node, made when first asked for.
+    pub fn notes(&self, make: impl FnOnce() -> Host) -> Host {
+        if let Some(notes) = self.state.lock().hooks.as_ref().and_then(|h| h.notes.clone()) {
+            return notes;
+        }
+        // Made without the lock. Of two threads that get here, the first one's stays.
+        let made = make();
+        self.state.lock().hooks.get_or_insert_default().notes.get_or_insert(made).clone()
+    }
+
+    /// Address of the embedding language's object for this node, which that language looks after; 0
+    /// if there is none.
+    pub fn object(&self) -> usize {
+        self.state.lock().hooks.as_ref().map_or(0, |h| h.object)
+    }
+
+    /// Sets what [`Node::object`] gives.
+    pub fn set_object(&self, address: usize) {
+        let mut state = self.state.lock();
+        if address != 0 || state.hooks.is_some() {
+            state.hooks.get_or_insert_default().object = address;
+        }
+    }
+
+    /// Ends what [`Node::retain_grad`] began.
+    pub(crate) fn forget_grad(&self, tensor: &Tensor) {
+        let mut removed = None;
+        if let Some(hooks) = &mut self.state.lock().hooks
+            && let Some(at) = hooks.retain.iter().position(|(_, t)| t.stands_for(tensor))
+        {
+            removed = Some(hooks.retain.remove(at));
+        }
         drop(removed);
     }
 
@@ -310,7 +464,11 @@ impl NodeRef {
 
     /// Prepares a run of the rule: copies the saved tensors, or takes them for a pass that `frees`
     /// the graph, and checks that nobody wrote to them.
-    pub(super) fn unpack(&self, frees: Option<Site>, needs: SmallVec<[bool; 4]>) -> Result<Context> {
+    pub(super) fn unpack(
+        &self,
+        frees: Option<Site>,
+        needs: SmallVec<[bool; 4]>,
+    ) -> Result<Context> {
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
         if let Some(first) = state.freed {
@@ -331,6 +489,25 @@ impl NodeRef {
         drop(state);
         drop(retired);
         Ok(Context { saved, needs })
+    }
+
+    /// The tensor saved under a role, with its history; `None` if the rule did not need it.
+    ///
+    /// # Errors
+    /// If it was freed, or written to since.
+    pub fn saved(&self, role: u8) -> Result<Option<Tensor>> {
+        let state = self.state.lock();
+        if let Some(first) = state.freed {
+            drop(state);
+            return Err(explain::freed(self, first));
+        }
+        let Some(s) = state.saved.iter().find(|s| s.role == role) else { return Ok(None) };
+        if s.tensor.storage().version() != s.version {
+            let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
+            drop(state);
+            return Err(explain::stale(self, &tensor, version, origin));
+        }
+        Ok(Some(self.with_history(s)))
     }
 
     fn with_history(&self, s: &Saved) -> Tensor {

@@ -76,7 +76,7 @@ pub(super) fn attach(
         if tensor.is_inference() {
             return Err(super::inplace::saved_inference_error());
         }
-        let version = tensor.storage().version();
+        let version = tensor.storage().version_for_saving();
         let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
             Saved {
                 tensor: tensor.alias_with_edge(None),

@@ -224,7 +224,7 @@ fn maybe_inplace(c: &Args, flag: usize, f: impl Fn(&Tensor) -> Result<Tensor>) -
     if !c.bool(flag) {
         return f(x);
     }
-    inplace::check(x, "activation")?;
+    inplace::check(x, "activation", c.requires_grad())?;
     let recorded = c.recording();
     let result = if recorded { f(&inplace::before(x)?)? } else { f(x)? };
     inplace::adopt(x, result)?;

@@ -102,16 +102,6 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
             Ok(Some(smallvec![v[1].clone()]))
         }
     }
-    if !super::reduce::is_expandable(source.shape(), target.shape()) {
-        bail!(
-            Shape,
-            "",
-            "The size of tensor a ({:?}) must match the size of tensor b ({:?}): copy_ cannot \
-             broadcast the source to the destination",
-            target.shape(),
-            source.shape()
-        );
-    }
     let y = Tensor::uninitialised("copy_", target.shape(), target.dtype())?;
     let spread = super::view::expand_to(&source.detach(), target.shape())?;
     y.copy_raw(&spread);
@@ -124,12 +114,21 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
 /// Writes `source` into `target`, converted and broadcast; recorded.
 pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
     use crate::graph::inplace;
-    inplace::check(target, "copy")?;
-    if !record::recording(&[target, source])
-        && super::reduce::is_expandable(source.shape(), target.shape())
-    {
-        let spread = super::view::expand_to(&source.detach(), target.shape())?;
-        let spread = if spread.storage().same(target.storage()) { clone(&spread)? } else { spread };
+    inplace::check(target, "copy", source.requires_grad())?;
+    let shape = crate::layout::broadcast("copy_", target.shape(), source.shape())?;
+    if *shape != *target.shape() {
+        bail!(
+            Shape,
+            "",
+            "output with shape {:?} doesn't match the broadcast shape {:?} (copy_)",
+            target.shape(),
+            &shape[..]
+        );
+    }
+    let moved = super::pointwise::apart_from(target, "copy_", &[source])?;
+    let values = moved.as_ref().map_or_else(|| source.detach(), |m| m[0].detach());
+    let spread = super::view::expand_to(&values, target.shape())?;
+    if !record::recording(&[target, source]) {
         target.copy_raw(&spread);
         target.storage().bump_version();
         return Ok(());

@@ -1,6 +1,9 @@
 //! Views in new memory: `NAME_copy` gives what the view `NAME` gives, but shares nothing.
 
+use super::pieces::slice;
+use super::strided::{as_strided, unfold};
 use super::tags::*;
+use super::triangle::diagonal;
 use super::view::*;
 use super::{Output, Row, cast};
 use crate::Result;
@@ -31,6 +34,23 @@ pub const ROWS: &[Row] = &[
     copy!("alias", ["(input)"], |c| c.tensor(0).clone()),
     copy!("expand", ["(input, size: size, *, implicit: bool = False)"], |c| {
         expand(c.tensor(0), c.ints(1))?
+    }),
+    copy!(
+        "as_strided",
+        ["(input, size: int[], stride: int[], storage_offset: int? = None)"],
+        |c| { as_strided(c.tensor(0), c.ints(1), c.ints(2), c.opt_int(3))? }
+    ),
+    copy!("detach", ["(input)"], |c| c.tensor(0).detach()),
+    copy!("diagonal", ["(input, offset: int = 0, dim1: int = 0, dim2: int = 1)"], |c| {
+        diagonal(c.tensor(0), c.int(1), c.int(2), c.int(3))?
+    }),
+    copy!(
+        "slice",
+        ["(input, dim: int = 0, start: int? = None, end: int? = None, step: int = 1)"],
+        |c| { slice(c.tensor(0), c.int(1), c.opt_int(2), c.opt_int(3), c.int(4))? }
+    ),
+    copy!("unfold", ["(input, dimension: int, size: int, step: int)"], |c| {
+        unfold(c.tensor(0), c.int(1), c.int(2), c.int(3))?
     }),
     copy!("narrow", ["(input, dim: int, start: int, length: int)"], |c| {
         narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?

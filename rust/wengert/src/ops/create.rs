@@ -427,7 +427,7 @@ pub fn zero_(x: &Tensor) -> Result<()> {
 
 fn overwrite(x: &Tensor, op: &'static str, node: &'static str, value: Scalar) -> Result<()> {
     check_value(value, x.dtype())?;
-    inplace::check(x, op)?;
+    inplace::check_uniform(x, op, false)?;
     x.fill_raw(value);
     inplace::overwritten(x, node)
 }

@@ -38,7 +38,7 @@ pub fn dropout(x: &Tensor, p: f64, training: bool, inplace: bool) -> Result<Tens
     if !inplace {
         return binary::mul(x, &mask);
     }
-    inplace::check(x, "dropout")?;
+    inplace::check(x, "dropout", false)?;
     if record::recording(&[x]) {
         inplace::adopt(x, binary::mul(&inplace::before(x)?, &mask)?)?;
     } else {

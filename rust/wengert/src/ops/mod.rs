@@ -32,6 +32,7 @@ pub mod matmul;
 pub mod moments;
 pub mod norm;
 pub mod part;
+pub mod pieces;
 pub mod places;
 pub mod pointwise;
 pub(crate) mod product;
@@ -39,6 +40,8 @@ pub mod random;
 pub mod reduce;
 pub mod scan;
 pub mod select;
+pub mod shapes;
+pub mod strided;
 pub mod ternary;
 pub mod triangle;
 pub mod unary;
@@ -238,7 +241,7 @@ impl Row {
     pub fn call_inplace(&self, args: &mut Args) -> Result<()> {
         let name = self.short_name();
         let target = args.tensor(0);
-        crate::graph::inplace::check(target, name)?;
+        crate::graph::inplace::check(target, name, args.requires_grad())?;
         let recording = args.recording();
         if let (false, Call::Into(f)) = (recording, self.call) {
             f(args, Dest::Into(target))?;
@@ -301,10 +304,13 @@ const FAMILIES: &[&[Row]] = &[
     matmul::ROWS,
     moments::ROWS,
     norm::ROWS,
+    pieces::ROWS,
     random::ROWS,
     reduce::ROWS,
     scan::ROWS,
     select::ROWS,
+    shapes::ROWS,
+    strided::ROWS,
     ternary::ROWS,
     triangle::ROWS,
     unary::ROWS,

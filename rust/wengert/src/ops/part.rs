@@ -6,7 +6,7 @@
 use super::view::finish;
 use crate::graph::{Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
 use smallvec::{SmallVec, smallvec};
 
@@ -228,7 +228,8 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
         }
     }
     let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();
-    let views: Vec<Tensor> = takes.iter().map(|t| x.view_as_layout(cut(x.layout(), t))).collect();
+    let views: Vec<Tensor> =
+        takes.iter().map(|t| x.view_of_kind(cut(x.layout(), t), ViewKind::Several)).collect();
     if record::recording(&[x]) && !views.is_empty() {
         let outputs: Vec<&Tensor> = views.iter().collect();
         let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes };

@@ -253,8 +253,9 @@ fn apply_general(spec: &Spec, inputs: &[&Tensor], dest: Dest) -> Result<Tensor> 
             if out.shape() != shape {
                 return Err(shape_mismatch(spec.name, out, shape));
             }
-            if inputs.iter().any(|t| overlaps_partly(t, out)) {
-                return Err(overlap(spec.name));
+            if let Some(moved) = apart_from(out, spec.name, inputs)? {
+                let inputs: SmallVec<[&Tensor; MAX_INPUTS]> = moved.iter().collect();
+                return apply_general(spec, &inputs, dest);
             }
             made = out.clone();
             &made
@@ -321,13 +322,53 @@ fn is_same_place(a: &Tensor, b: &Tensor) -> bool {
         && a.layout().strides() == b.layout().strides()
 }
 
-/// Whether two tensors share memory in any other way than element for element.
-pub(crate) fn overlaps_partly(input: &Tensor, out: &Tensor) -> bool {
-    overlaps(input, out) && !is_same_place(input, out)
+/// Inputs that may be read while `out` is written: `None` if they may as they are. Those that lie
+/// between the elements of `out`, as the columns of a matrix do, are copied.
+///
+/// # Errors
+/// An input and `out` are dense and share some of their memory, which is refused as in PyTorch.
+#[inline]
+pub(crate) fn apart_from(
+    out: &Tensor,
+    op: &'static str,
+    inputs: &[&Tensor],
+) -> Result<Option<SmallVec<[Tensor; MAX_INPUTS]>>> {
+    let meets = |t: &&Tensor| overlaps(t, out) && !is_same_place(t, out);
+    if !inputs.iter().any(|t| meets(t)) {
+        return Ok(None);
+    }
+    copied_apart(out, op, inputs, meets).map(Some)
 }
 
 #[cold]
-pub(crate) fn overlap(name: &'static str) -> Error {
+fn copied_apart(
+    out: &Tensor,
+    op: &'static str,
+    inputs: &[&Tensor],
+    meets: impl Fn(&&Tensor) -> bool,
+) -> Result<SmallVec<[Tensor; MAX_INPUTS]>> {
+    let copy = |t: &&Tensor| {
+        if !meets(t) {
+            return Ok((*t).clone());
+        }
+        if is_dense(t.layout()) && is_dense(out.layout()) {
+            return Err(overlap(op));
+        }
+        super::cast::clone(&t.detach())
+    };
+    inputs.iter().map(copy).collect()
+}
+
+/// Whether a layout has neither gaps nor elements in common.
+fn is_dense(layout: &Layout) -> bool {
+    dense_permutation(layout).is_some_and(|dense| {
+        let axes = layout.shape().iter().zip(layout.strides().iter().zip(&dense));
+        axes.into_iter().all(|(&n, (a, b))| n <= 1 || a == b)
+    })
+}
+
+#[cold]
+fn overlap(name: &'static str) -> Error {
     Error::plain(
         crate::Kind::Value,
         format!(

@@ -138,7 +138,7 @@ pub fn random_(
     what: Distribution,
     source: Source,
 ) -> Result<()> {
-    inplace::check(x, op)?;
+    inplace::check(x, op, false)?;
     let order = reorder(x.layout(), &memory_order(x.layout()));
     let drawn = Tensor::uninitialised(op, order.shape(), x.dtype())?;
     fill(&drawn, what, x.is_contiguous(), source)?;
@@ -177,7 +177,7 @@ pub fn bernoulli(p: &Tensor, source: Source) -> Result<Tensor> {
 /// # Errors
 /// As those of [`bernoulli`]; `p` does not broadcast; `x` may not be written to.
 pub fn bernoulli_(x: &Tensor, p: &Tensor, source: Source) -> Result<()> {
-    inplace::check(x, "bernoulli")?;
+    inplace::check(x, "bernoulli", p.requires_grad())?;
     let drawn = flips(x.layout(), p, source)?;
     x.detach().view_as_layout(reorder(x.layout(), &memory_order(x.layout()))).copy_raw(&drawn);
     inplace::overwritten(x, "BernoulliBackward1")

@@ -369,7 +369,7 @@ fn product_of_others(g: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
 }
 
 /// Whether a tensor of `shape` broadcasts to `target`.
-pub(crate) fn is_expandable(shape: &[usize], target: &[usize]) -> bool {
+pub fn is_expandable(shape: &[usize], target: &[usize]) -> bool {
     shape.len() <= target.len()
         && shape.iter().rev().zip(target.iter().rev()).all(|(&s, &t)| s == t || s == 1)
 }

@@ -230,7 +230,7 @@ pub fn index_put_(
     values: &Tensor,
     accumulate: bool,
 ) -> Result<()> {
-    inplace::check(x, "index_put")?;
+    inplace::check(x, "index_put", values.requires_grad())?;
     let values = cast::to_dtype(values, x.dtype())?;
     if record::recording(&[x, &values]) {
         let y = index_put(&inplace::before(x)?, indices, &values, accumulate)?;

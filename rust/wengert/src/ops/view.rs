@@ -428,10 +428,16 @@ pub const ROWS: &[Row] = &[
     ),
     row!(
         "view",
-        ["(input, size: size)"],
+        ["(input, size: size)", "(input, dtype: dtype)"],
         METHOD | VIEW,
-        " The elements in another shape, never a copy.",
-        |c| Ok(view(c.tensor(0), c.ints(1))?.into())
+        " The elements in another shape, never a copy; or their bytes as another type.",
+        |c| match c.overload {
+            0 => Ok(view(c.tensor(0), c.ints(1))?.into()),
+            _ => {
+                let dtype = c.opt_dtype(1).unwrap_or(c.tensor(0).dtype());
+                Ok(super::strided::view_dtype(c.tensor(0), dtype)?.into())
+            }
+        }
     ),
     row!(
         "view_as",

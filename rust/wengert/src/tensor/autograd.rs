@@ -38,67 +38,17 @@ impl Tensor {
         self.0.requires_grad.load(Ordering::Relaxed) || (self.has_base() && self.joined_graph())
     }
 
-    /// Whether this view's base became part of a graph by a write since the view was made.
-    fn joined_graph(&self) -> bool {
-        if let Some(physical) = self.physical() {
-            return physical.requires_grad();
-        }
-        let autograd = self.0.autograd.lock();
-        let Some(base) = &autograd.base else { return false };
-        let base_autograd = base.0.autograd.lock();
-        base_autograd.rebased != autograd.rebased && base_autograd.edge.is_some()
-    }
-
-    /// Gives a base a new history; its views notice when they are next asked for theirs.
-    pub(crate) fn rebase(&self, edge: Edge) {
-        self.0.autograd.lock().rebased += 1;
-        self.set_edge(edge);
-    }
-
-    /// Makes this view a recorded part of what its base is now.
-    pub(crate) fn follow_base(&self) -> Result<()> {
-        let Some(base) = self.base() else { return Ok(()) };
-        if !base.is_contiguous() {
-            bail!(
-                Unsupported,
-                "view",
-                "the base of this view, written to since, has gaps (shape {:?}, strides {:?})",
-                base.shape(),
-                base.layout().strides()
-            );
-        }
-        let part = crate::graph::inplace::Part::of(self, &base);
-        let fresh = part.cut(&base.alias_with_edge(base.edge()?))?;
-        let rebased = base.0.autograd.lock().rebased;
-        self.0.autograd.lock().rebased = rebased;
-        if let Some(edge) = fresh.grad_fn() {
-            self.set_edge(edge);
-        }
-        Ok(())
-    }
-
-    /// Brings the history of a view up to date if its base was written to through another view.
-    fn refresh(&self) -> Result<()> {
-        if !self.has_base() {
-            return Ok(());
-        }
-        let stale = {
-            let autograd = self.0.autograd.lock();
-            autograd.base.as_ref().is_some_and(|b| b.0.autograd.lock().rebased != autograd.rebased)
-        };
-        if stale {
-            let _mode = crate::graph::GradMode::new(true);
-            self.follow_base()?;
-        }
-        Ok(())
-    }
-
     /// Whether no recorded operation made this tensor.
     pub fn is_leaf(&self) -> bool {
         if let Some(physical) = self.physical() {
             return physical.is_leaf();
         }
-        !self.requires_grad() || self.0.autograd.lock().edge.is_none()
+        if !self.requires_grad() {
+            return true;
+        }
+        // As in `grad_fn`.
+        let _ = self.refresh();
+        self.0.autograd.lock().edge.is_none()
     }
 
     /// Makes a leaf require grad or not.
@@ -148,6 +98,12 @@ impl Tensor {
         // A failure to refresh leaves the history as it was; the next recorded use reports it.
         let _ = self.refresh();
         self.0.autograd.lock().edge.clone()
+    }
+
+    /// [`Tensor::grad_fn`], or why there is none for a view whose base was written to.
+    pub fn history(&self) -> Result<Option<Edge>> {
+        self.refresh()?;
+        Ok(self.0.autograd.lock().edge.clone())
     }
 
     /// Where a gradient for this tensor goes: to the node that made it, or to the accumulator of
@@ -217,8 +173,12 @@ impl Tensor {
         let heir = rare.heir.get_or_insert_with(|| Arc::new(Mutex::new(new.downgrade()))).clone();
         *heir.lock() = new.downgrade();
         old.rare.get_or_insert_default().heir = Some(heir);
-        *new.0.autograd.lock() =
-            Autograd { edge: old.edge.take(), base: None, rebased: old.rebased, rare: Some(rare) };
+        *new.0.autograd.lock() = Autograd {
+            edge: old.edge.take(),
+            rebased: old.rebased,
+            rare: Some(rare),
+            ..Autograd::default()
+        };
         new.0.requires_grad.store(true, Ordering::Relaxed);
         Ok(new)
     }
@@ -252,15 +212,6 @@ impl Tensor {
         self.0.kind & VIEW != 0
     }
 
-    /// The tensor whose memory this one views.
-    #[inline]
-    pub fn base(&self) -> Option<Tensor> {
-        if !self.has_base() {
-            return None;
-        }
-        self.0.autograd.lock().base.clone()
-    }
-
     /// The accumulated gradient.
     pub fn grad(&self) -> Option<Tensor> {
         self.0.autograd.lock().rare.as_ref()?.grad.clone()
@@ -284,8 +235,9 @@ impl Tensor {
             bail!(Grad, "", "can't retain_grad on Tensor that has requires_grad=False");
         }
         let edge = {
+            // The history that counts is that of the values of now.
+            let Some(edge) = self.grad_fn() else { return Ok(()) };
             let mut autograd = self.0.autograd.lock();
-            let Some(edge) = autograd.edge.clone() else { return Ok(()) };
             let rare = autograd.rare.get_or_insert_default();
             if std::mem::replace(&mut rare.retains_grad, true) {
                 return Ok(());
@@ -299,57 +251,5 @@ impl Tensor {
     /// Whether [`Tensor::retain_grad`] was called.
     pub fn retains_grad(&self) -> bool {
         self.0.autograd.lock().rare.as_ref().is_some_and(|r| r.retains_grad)
-    }
-
-    /// Adds an observer of this tensor's gradient.
-    pub fn register_hook(&self, hook: Hook) -> Result<HookHandle> {
-        if !self.requires_grad() {
-            bail!(Grad, "", "cannot register a hook on a tensor that doesn't require gradient");
-        }
-        if let Some(edge) = self.grad_fn() {
-            let id = edge.node.add_hook(edge.output, hook);
-            return Ok(HookHandle::Node(edge.node.downgrade(), id));
-        }
-        let mut autograd = self.0.autograd.lock();
-        let rare = autograd.rare.get_or_insert_default();
-        rare.next_hook += 1;
-        let id = rare.next_hook;
-        rare.hooks.push((id, hook));
-        Ok(HookHandle::Leaf(self.downgrade(), id))
-    }
-
-    pub(crate) fn leaf_hooks(&self) -> Vec<Hook> {
-        let autograd = self.0.autograd.lock();
-        let hooks = autograd.rare.as_ref().map(|r| &r.hooks[..]).unwrap_or_default();
-        hooks.iter().map(|(_, h)| h.clone()).collect()
-    }
-}
-
-/// Removes a hook from where it was registered.
-pub enum HookHandle {
-    /// On a computed tensor: the hook lives in its node.
-    Node(WeakNodeRef, u64),
-    /// On a leaf.
-    Leaf(WeakTensor, u64),
-}
-
-impl HookHandle {
-    /// Removes the hook. Doing so twice, or after the tensor died, is harmless.
-    pub fn remove(&self) {
-        match self {
-            HookHandle::Node(node, id) => {
-                if let Some(node) = node.upgrade() {
-                    node.remove_hook(*id);
-                }
-            }
-            HookHandle::Leaf(tensor, id) => {
-                let Some(tensor) = tensor.upgrade() else { return };
-                let removed = tensor.0.autograd.lock().rare.as_mut().and_then(|rare| {
-                    let at = rare.hooks.iter().position(|(i, _)| i == id)?;
-                    Some(rare.hooks.remove(at))
-                });
-                drop(removed);
-            }
-        }
     }
 }

@@ -127,7 +127,7 @@ impl Tensor {
 
     /// Sets every element to a number, recorded: the history ends here.
     pub fn fill_(&self, value: &Tensor) -> Result<()> {
-        crate::graph::inplace::check(self, "fill")?;
+        crate::graph::inplace::check_uniform(self, "fill", value.requires_grad())?;
         if crate::graph::record::recording(&[self, value]) {
             return crate::ops::cast::copy_(self, value);
         }
@@ -184,8 +184,8 @@ impl Tensor {
         unsafe { cast::fill(self.shape(), self.operand(), value) };
     }
 
-    /// Refuses to write where that is not allowed.
-    pub(crate) fn check_writable(&self, op: &'static str) -> Result<()> {
+    /// Refuses to write to memory of somebody who does not allow it.
+    pub(crate) fn check_not_read_only(&self, op: &'static str) -> Result<()> {
         if self.storage().is_read_only() {
             bail!(
                 Value,
@@ -202,6 +202,12 @@ impl Tensor {
                  https://github.com/pytorch/rfcs/pull/17 for more details."
             );
         }
+        Ok(())
+    }
+
+    /// Refuses to write where that is not allowed.
+    pub(crate) fn check_writable(&self, op: &'static str) -> Result<()> {
+        self.check_not_read_only(op)?;
         if self.layout().overlaps_itself() {
             bail!(
                 Value,

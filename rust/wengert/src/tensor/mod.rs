@@ -7,17 +7,24 @@
 mod autograd;
 mod batched;
 mod elements;
+mod observe;
+mod resize;
 mod tangent;
+mod views;
 
-pub use autograd::{HookHandle, Severed};
+pub use autograd::Severed;
 pub(crate) use batched::Batch;
+pub use observe::HookHandle;
+pub(crate) use observe::LeafHooks;
+pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};
 use crate::dtype::{DType, Element, Scalar};
 use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
 use crate::graph::forward::Tangent;
-use crate::graph::{Edge, Hook, NodeRef};
+use crate::graph::hooks::{Hook, Hooks, Host, LeafHook, Snapshot, TensorHook};
+use crate::graph::{Edge, NodeRef};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -67,6 +74,8 @@ struct Autograd {
     /// How often the history of this tensor (a base) was replaced by a write through a view, or
     /// of the base when this tensor (a view) last looked.
     rebased: u32,
+    /// How this tensor, if it is a view, was made.
+    view: ViewKind,
     rare: Option<Box<Rare>>,
 }
 
@@ -75,8 +84,9 @@ struct Autograd {
 struct Rare {
     grad: Option<Tensor>,
     accumulator: Option<WeakNodeRef>,
-    hooks: Vec<(u64, Hook)>,
-    next_hook: u64,
+    /// Of a leaf; those of a computed tensor are in its node.
+    hooks: Hooks<TensorHook>,
+    accumulated: Hooks<LeafHook>,
     retains_grad: bool,
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
@@ -96,7 +106,7 @@ impl Tensor {
     /// A tensor over given memory. `layout` must lie inside `storage`.
     #[inline]
     pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
-        Tensor::build(storage, layout, dtype, false, None)
+        Tensor::build(storage, layout, dtype, false, None, ViewKind::Recorded)
     }
 
     #[inline]
@@ -106,13 +116,14 @@ impl Tensor {
         dtype: DType,
         wrapped_number: bool,
         base: Option<Tensor>,
+        view: ViewKind,
     ) -> Tensor {
         debug_assert!({
             let (low, high) = layout.span();
             low >= 0 && high as usize * dtype.size() <= storage.bytes()
         });
-        let kind = if wrapped_number { WRAPPED_NUMBER } else { 0 }
-            | if base.is_some() { VIEW } else { 0 };
+        let kind =
+            if wrapped_number { WRAPPED_NUMBER } else { 0 } | if base.is_some() { VIEW } else { 0 };
         let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
         Tensor(Counted::new(Body {
             storage,
@@ -122,7 +133,7 @@ impl Tensor {
             requires_grad: AtomicBool::new(false),
             forward: AtomicU8::new(crate::graph::transform::birth() << tangent::BIRTH_SHIFT),
             severed: AtomicU32::new(0),
-            autograd: Lock::new(Autograd { edge: None, base, rebased, rare: None }),
+            autograd: Lock::new(Autograd { edge: None, base, rebased, view, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -174,25 +185,13 @@ impl Tensor {
         };
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
-        let t = Tensor::build(storage, layout, dtype, true, None);
+        let t = Tensor::build(storage, layout, dtype, true, None, ViewKind::Recorded);
         match value {
             Scalar::Bool(b) => t.write_all(&[b]),
             Scalar::Int(i) => t.write_all(&[i]),
             Scalar::Float(x) => t.write_all(&[x]),
         }
         Ok(t)
-    }
-
-    /// A view of the same storage, remembered as such.
-    #[inline]
-    pub fn view_as_layout(&self, layout: Layout) -> Tensor {
-        let base = self.base().unwrap_or_else(|| self.clone());
-        let view = Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base));
-        if crate::graph::is_inference_mode() && !self.is_inference() {
-            // Not recorded, but the view still stands for a tensor that requires grad.
-            view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
-        }
-        view
     }
 
     /// The same data without history, which does not require grad.
@@ -292,6 +291,16 @@ impl Tensor {
         self.0.owners() == 1 && self.storage().is_unique()
     }
 
+    /// How many handles to this tensor there are.
+    pub fn owners(&self) -> usize {
+        self.0.owners()
+    }
+
+    /// Whether no other tensor shows this memory.
+    pub fn is_only_view(&self) -> bool {
+        self.storage().is_unique()
+    }
+
     /// A handle that does not keep the tensor alive.
     pub fn downgrade(&self) -> WeakTensor {
         WeakTensor(self.0.downgrade())
@@ -304,6 +313,11 @@ impl Tensor {
 }
 
 impl WeakTensor {
+    /// Whether this is a handle to that tensor.
+    pub(crate) fn stands_for(&self, tensor: &Tensor) -> bool {
+        self.0.address() == tensor.0.address()
+    }
+
     /// The tensor, if it still lives.
     pub fn upgrade(&self) -> Option<Tensor> {
         self.0.upgrade().map(Tensor)

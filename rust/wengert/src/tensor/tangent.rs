@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::graph::forward::{Level, Tangent};
+use crate::ops::strided::Window;
 use smallvec::SmallVec;
 
 /// Bits of [`Body::forward`]: there is a place for a tangent in [`Rare`].
@@ -64,7 +65,7 @@ impl Tensor {
         }
         let Some(base) = self.forward_base() else { return Ok(None) };
         let Some(whole) = base.own_tangent(level) else { return Ok(None) };
-        let part = crate::graph::inplace::Part::of(self, &base).view(&whole)?;
+        let part = Window::new(base.layout(), self.layout()).view(&whole)?;
         self.set_tangent(level, part.clone());
         Ok(Some(part))
     }
