@@ -668,11 +668,11 @@ impl PyTensor {
     }
     #[getter(mH)]
     fn matrix_adjoint<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "mH", false).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::adjoint(&slf.get().tensor(), "mH", false))?)
     }
     #[getter(H)]
     fn hermitian<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "H", true).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::adjoint(&slf.get().tensor(), "H", true))?)
     }
 
     /// The elements of this tensor where the condition holds, else those of the other.
@@ -807,6 +807,7 @@ impl PyTensor {
         &self,
         hook: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        vmap::check_plain(&self.tensor(), "register_post_accumulate_grad_hook")?;
         hooks::register_leaf_hook(&self.tensor(), hook)
     }
     #[getter]

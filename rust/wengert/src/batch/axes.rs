@@ -9,8 +9,18 @@ use smallvec::{SmallVec, smallvec};
 
 type Ints = SmallVec<[i64; 5]>;
 
-const AXES: [&str; 9] =
-    ["dim", "dims", "dim0", "dim1", "dim2", "source", "destination", "start_dim", "end_dim"];
+const AXES: [&str; 10] = [
+    "dim",
+    "dims",
+    "dim0",
+    "dim1",
+    "dim2",
+    "dimension",
+    "source",
+    "destination",
+    "start_dim",
+    "end_dim",
+];
 
 /// An axis among `n` as one behind `k` others; `None` if there is no such axis, which the operation
 /// then says itself, of an example.
@@ -59,10 +69,12 @@ pub(super) fn along(call: &Call<'_>, extra: usize) -> Result<Ruling> {
     call.run(&args)
 }
 
-/// Tensors of one rank, spread over all levels; none of their axes is matched with a level.
-pub(super) fn spread(call: &Call<'_>) -> Result<Ruling> {
+/// Tensors spread over all levels, with `less` axes fewer than the first one each, so that none of
+/// their axes is matched with a level.
+pub(super) fn spread(call: &Call<'_>, less: usize) -> Result<Ruling> {
     let n = call.rank(0);
-    let one_rank = super::tensors(call.args).all(|t| t.ndim() == n || t.is_wrapped_number());
+    let mut others = super::tensors(call.args).skip(1);
+    let one_rank = others.all(|t| t.ndim() + less == n || t.is_wrapped_number());
     let named = call.signature.params.iter().zip(&call.args.values);
     let all = named.clone().any(|(p, v)| p.name == "dim" && matches!(v, Value::None));
     if n == 0 || !one_rank || all {
@@ -248,6 +260,38 @@ pub(super) fn t(call: &Call<'_>) -> Result<Ruling> {
 fn copied(call: &Call<'_>, y: Tensor) -> Result<Ruling> {
     let y = if call.row.name.ends_with("_copy") { cast::clone(&y)? } else { y };
     Ok(Ruling::Physical(y.into()))
+}
+
+/// The last two axes swapped, if there are any.
+pub(super) fn adjoint(call: &Call<'_>) -> Result<Ruling> {
+    let x = align::align(call.args.tensor(0), &call.levels, call.rank(0))?;
+    match call.rank(0) {
+        0 => copied(call, x),
+        1 => Ok(Ruling::Decline),
+        _ => copied(call, view::transpose(&x, -2, -1)?),
+    }
+}
+
+pub(super) fn ravel(call: &Call<'_>) -> Result<Ruling> {
+    let (x, one) = (call.args.values[0].clone(), Value::Ints(smallvec![-1]));
+    Ok(Ruling::Finished(super::invoke("reshape", 0, [x, one])?.into()))
+}
+
+/// Places in memory, counted from where the first example begins. Every example's are as far from its
+/// own first element.
+pub(super) fn as_strided(call: &Call<'_>) -> Result<Ruling> {
+    let physical = super::spread(call.args.tensor(0), &call.levels)?;
+    let k = call.levels.len();
+    let before = |own: &mut dyn Iterator<Item = i64>, wanted: &[i64]| {
+        Value::Ints(own.chain(wanted.iter().copied()).collect())
+    };
+    let mut args = call.args.clone();
+    let mut sizes = physical.shape()[..k].iter().map(|&s| s as i64);
+    args.values[1] = before(&mut sizes, call.args.ints(1));
+    let mut steps = physical.layout().strides()[..k].iter().map(|&s| s as i64);
+    args.values[2] = before(&mut steps, call.args.ints(2));
+    args.values[0] = Value::Tensor(physical);
+    call.run(&args)
 }
 
 pub(super) fn reshape(call: &Call<'_>) -> Result<Ruling> {

@@ -415,6 +415,17 @@ pub fn matrix_transposed(x: &Tensor) -> Result<Tensor> {
     invoke("transpose", 0, [Value::Tensor(x.clone()), int(-2), int(-1)])
 }
 
+/// The last two axes swapped, for `mH` and (of single matrices) `H`.
+///
+/// # Errors
+/// There are not as many axes as it takes; `x` has escaped from a level that has ended.
+pub fn adjoint(x: &Tensor, name: &str, single: bool) -> Result<Tensor> {
+    if !x.is_batched() || x.ndim() < 2 || single && x.ndim() > 2 {
+        return crate::ops::shapes::adjoint(x, name, single);
+    }
+    matrix_transposed(x)
+}
+
 /// The first axis backwards.
 ///
 /// # Errors

@@ -17,7 +17,10 @@ pub(super) enum Rule {
         extra: usize,
     },
     /// As `Axes`, with every tensor spread over all levels.
-    Spread,
+    Spread {
+        /// How many axes fewer than the first argument the other tensors have.
+        less: usize,
+    },
     /// Reduces over given axes, or over all.
     Reduce,
     /// Works on the last axes, of which there must be so many, and leaves the others alone.
@@ -52,7 +55,8 @@ pub(super) fn rule(row: &Row) -> Rule {
         | "addcdiv" | "logit" | "nan_to_num" | "round" | "sub" | "div" => Pointwise,
         "float" | "double" | "half" | "bfloat16" | "long" | "int" | "short" | "char" | "byte"
         | "bool" | "to" | "type_as" | "clone" | "contiguous" | "zeros_like" | "ones_like"
-        | "empty_like" | "full_like" | "detach" | "alias_copy" | "zero_" => First,
+        | "empty_like" | "full_like" | "detach" | "detach_copy" | "alias_copy" | "positive"
+        | "zero_" => First,
         "masked_fill" => Own(compose::masked_fill),
         "fill" | "fill_" => Own(compose::fill),
         "new_zeros" | "new_ones" | "new_empty" | "new_full" => Own(axes::sized),
@@ -69,9 +73,14 @@ pub(super) fn rule(row: &Row) -> Rule {
 
         "transpose" | "transpose_copy" | "movedim" | "flip" | "flatten" | "select"
         | "select_copy" | "narrow" | "narrow_copy" | "unbind" | "unbind_copy" | "split"
-        | "split_copy" | "split_with_sizes" | "split_with_sizes_copy" | "chunk" | "diagonal" => {
+        | "split_copy" | "split_with_sizes" | "split_with_sizes_copy" | "chunk" | "diagonal"
+        | "diagonal_copy" | "unflatten" | "tensor_split" | "unsafe_split" | "unsafe_chunk"
+        | "unsafe_split_with_sizes" | "unfold" | "unfold_copy" | "slice" | "slice_copy" => {
             Axes { extra: 0 }
         }
+        "adjoint" => Own(axes::adjoint),
+        "ravel" => Own(axes::ravel),
+        "as_strided" | "as_strided_copy" => Own(axes::as_strided),
         "unsqueeze" | "unsqueeze_copy" | "diag_embed" => Axes { extra: 1 },
         "permute" | "permute_copy" => Own(axes::permute),
         "squeeze" | "squeeze_copy" => Own(axes::squeeze),
@@ -92,7 +101,10 @@ pub(super) fn rule(row: &Row) -> Rule {
         "cat" | "stack" | "hstack" | "vstack" | "row_stack" | "dstack" | "column_stack" => {
             Own(compose::join)
         }
-        "gather" | "scatter" | "scatter_add" | "take_along_dim" => Spread,
+        "gather" | "scatter" | "scatter_add" | "take_along_dim" | "slice_scatter" => {
+            Spread { less: 0 }
+        }
+        "select_scatter" | "diagonal_scatter" => Spread { less: 1 },
         "index_select" | "index_add" | "index_copy" | "index_fill" => Own(compose::at_index),
         "index_put" | "index_put_" => Own(compose::index_put),
         "nn.functional.embedding" => Own(compose::embedding),
@@ -133,7 +145,7 @@ impl Rule {
             Rule::Pointwise => pointwise(call),
             Rule::First => first(call),
             Rule::Axes { extra } => axes::along(call, extra),
-            Rule::Spread => axes::spread(call),
+            Rule::Spread { less } => axes::spread(call, less),
             Rule::Reduce => axes::reduce(call),
             Rule::Trailing(n) if call.rank(0) >= n => first(call),
             Rule::Trailing(_) | Rule::Each => Ok(Ruling::Decline),
