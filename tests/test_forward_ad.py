@@ -271,6 +271,21 @@ def test_no_grad_does_not_stop_tangents():
         is_close(direction, 1.5, -3.0, 6.0)
 
 
+def test_inference_mode_stops_tangents():
+    with fwAD.dual_level():
+        x = dual()
+        with torch.inference_mode():
+            y = x * 3
+        assert tangent(y) is None
+        is_close(tangent(x * 2), 1.0, -2.0, 4.0)
+    with torch.inference_mode(), fwAD.dual_level():
+        x = torch.rand(2)
+        y = fwAD.make_dual(x, torch.rand(2))
+        before = x.clone()
+        y += 1
+        assert x.equal(before + 1)
+
+
 def test_out_is_refused():
     with fwAD.dual_level():
         x, plain = fwAD.make_dual(torch.rand(2), torch.rand(2)), torch.rand(2)

@@ -210,3 +210,20 @@ def test_what_has_no_gradient_has_no_tangent(op):
         args = support.convert(args, lambda t: duals.get(id(t), t))
         for t in tangents(leaves([function(op)(*args, **kwargs)])):
             assert t is None or not t.any()
+
+
+@rows(DIFFERENTIABLE)
+def test_inference_tensors_have_the_same_tangents(op):
+    """They cannot be saved for backward, but tangents need no backward."""
+    sample = samples(op, "float64")[0]
+    found = []
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            call, inputs = differentiable_parts(op, sample)
+            v = draws(inputs, 7)
+        with fwAD.dual_level():
+            torch.manual_seed(3)
+            outputs = call(*[fwAD.make_dual(x, t) for x, t in zip(inputs, v, strict=True)])
+            found.append([to_array(t) for t in tangents(floats(outputs))])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)

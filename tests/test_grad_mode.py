@@ -235,3 +235,179 @@ def test_a_mode_belongs_to_its_thread():
         thread.start()
         thread.join()
     assert seen == [True]
+
+
+# ---- tasks of an event loop ----------------------------------------------------------------------
+
+
+async def seen(times=3):
+    found = []
+    for _ in range(times):
+        found.append((is_grad_enabled(), wengert.is_inference_mode_enabled()))
+        await asyncio.sleep(0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("block", "inside"),
+    [
+        (no_grad, (False, False)),
+        (lambda: set_grad_enabled(False), (False, False)),
+        (wengert.inference_mode, (False, True)),
+    ],
+    ids=["no_grad", "set_grad_enabled", "inference_mode"],
+)
+def test_a_block_belongs_to_its_task(block, inside):
+    async def in_block():
+        with block():
+            found = await seen()
+        return found, await seen(1)
+
+    async def all_of_them():
+        return await asyncio.gather(seen(), in_block(), seen(), in_block(), seen())
+
+    outside = (True, False)
+    found = asyncio.run(all_of_them())
+    assert [found[i] for i in (0, 2, 4)] == [[outside] * 3] * 3
+    assert [found[i] for i in (1, 3)] == [([inside] * 3, [outside])] * 2
+    assert is_grad_enabled()
+    assert not wengert.is_inference_mode_enabled()
+
+
+def test_results_in_tasks():
+    x = wengert.ones(2, requires_grad=True)
+
+    async def evaluate():
+        with no_grad():
+            await asyncio.sleep(0)
+            y = x * 2
+            await asyncio.sleep(0)
+            return y.requires_grad
+
+    async def train():
+        found = []
+        for _ in range(4):
+            found.append((x * 2).requires_grad)
+            await asyncio.sleep(0)
+        return found
+
+    async def both():
+        return await asyncio.gather(evaluate(), train(), evaluate())
+
+    assert asyncio.run(both()) == [False, [True] * 4, False]
+
+
+def test_tasks_inherit_the_mode_they_are_started_in():
+    async def main():
+        with no_grad():
+            child = asyncio.create_task(seen())
+            await asyncio.sleep(0)
+        return await child, await seen(1)
+
+    assert asyncio.run(main()) == ([(False, False)] * 3, [(True, False)])
+
+
+def test_a_loop_inside_a_block():
+    async def main():
+        with enable_grad():
+            first, second = await asyncio.gather(seen(2), seen(2))
+        return first, second, await asyncio.gather(seen(1), in_enable())
+
+    async def in_enable():
+        with enable_grad():
+            await asyncio.sleep(0)
+            return is_grad_enabled()
+
+    with no_grad():
+        first, second, (third, fourth) = asyncio.run(main())
+        assert not is_grad_enabled()
+    assert first == second == [(True, False)] * 2
+    assert third == [(False, False)]
+    assert fourth is True
+
+
+def test_nested_blocks_in_tasks():
+    async def one():
+        found = []
+        with no_grad():
+            found.append(await seen(2))
+            with enable_grad():
+                found.append(await seen(2))
+                with wengert.inference_mode():
+                    found.append(await seen(2))
+                found.append(await seen(1))
+            found.append(await seen(1))
+        found.append(await seen(1))
+        return found
+
+    async def several():
+        return await asyncio.gather(one(), seen(9), one())
+
+    first, between, last = asyncio.run(several())
+    off, on, inferring = (False, False), (True, False), (False, True)
+    assert first == last == [[off] * 2, [on] * 2, [inferring] * 2, [on], [off], [on]]
+    assert between == [on] * 9
+
+
+def test_a_cancelled_task_leaves_no_mode_behind():
+    async def waits():
+        with no_grad():
+            await asyncio.sleep(60)
+
+    async def main():
+        task = asyncio.create_task(waits())
+        await asyncio.sleep(0)
+        found = [await seen(1)]
+        task.cancel()
+        await asyncio.sleep(0)
+        return [*found, await seen(1)]
+
+    assert asyncio.run(main()) == [[(True, False)]] * 2
+    assert is_grad_enabled()
+
+
+def test_a_loop_that_is_stopped_in_a_block():
+    async def waits():
+        with no_grad():
+            await asyncio.sleep(60)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(waits())
+    loop.run_until_complete(asyncio.sleep(0))
+    assert is_grad_enabled()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert is_grad_enabled()
+
+
+def test_loops_of_several_threads():
+    async def in_block():
+        with no_grad():
+            return await seen(20)
+
+    async def both():
+        return await asyncio.gather(in_block(), seen(20))
+
+    results = []
+
+    def run():
+        results.append(asyncio.run(both()))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[[(False, False)] * 20, [(True, False)] * 20]] * 4
+
+
+def test_the_function_form_in_a_loop_lasts():
+    async def main():
+        set_grad_enabled(False)
+        await asyncio.sleep(0)
+        return await seen(1)
+
+    assert asyncio.run(main()) == [(False, False)]
+    assert not is_grad_enabled()

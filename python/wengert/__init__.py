@@ -23,20 +23,32 @@ if TYPE_CHECKING:
     from . import func as func
     from . import linalg as linalg
     from . import nn as nn
+    from . import profiler as profiler
     from . import return_types as return_types
     from . import special as special
     from . import utils as utils
+    from ._einsum import einsum as einsum
+    from ._limits import finfo as finfo
+    from ._limits import iinfo as iinfo
+    from .autograd._memory import graph_memory as graph_memory
     from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph", "vmap"]
+__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
-    {"autograd", "func", "linalg", "nn", "return_types", "special", "utils"}
+    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "utils"}
 )
-# Functions, and the modules they come from.
-_ELSEWHERE = {"draw_graph": "graph_drawing", "vmap": "func"}
+# Where functions live that are written in Python.
+_HOMES = {
+    "draw_graph": "graph_drawing",
+    "einsum": "_einsum",
+    "finfo": "_limits",
+    "graph_memory": "autograd._memory",
+    "iinfo": "_limits",
+    "vmap": "func",
+}
 
 
 # Typed as object: type checkers find what comes later by themselves.
@@ -45,10 +57,12 @@ def __getattr__(name: str) -> object:
 
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
-    if name in _ELSEWHERE:
-        return getattr(import_module(f"{__name__}.{_ELSEWHERE[name]}"), name)
+    if name in _HOMES:
+        function = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = function
+        return function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, *_ELSEWHERE})
+    return sorted({*globals(), *_SUBMODULES, *_HOMES})

@@ -12,6 +12,7 @@ __all__ = [
     "logit",
     "logsumexp",
     "round",
+    "sinc",
     "softmax",
     "xlogy",
 ]
@@ -38,6 +39,7 @@ def logsumexp(
     out: Tensor | None = None,
 ) -> Tensor: ...
 def round(input: Tensor, *, decimals: _int = 0, out: Tensor | None = None) -> Tensor: ...
+def sinc(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def softmax(
     input: Tensor,
     dim: _int,

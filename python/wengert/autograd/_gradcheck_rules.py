@@ -13,6 +13,7 @@ import warnings
 from wengert._core import Generator, Tensor, allclose, grad, rand, stack, zeros, zeros_like
 
 from ._jacobians import GradcheckError, Problem, as_tuple
+from .function import Function, FunctionCtx
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ _BATCHED_FORWARD = (
     "gradcheck failed while testing batched gradient computation with forward-mode AD.\nPass "
     "`check_batched_forward_grad=False` to leave the check out."
 )
+
+
+class _Undefined(Function):
+    """The same tensor, which passes no gradient on."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # noqa: ARG004
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, g: Tensor) -> None:  # noqa: ARG004
+        return None
 
 
 def linear(problem: Problem) -> None:
@@ -51,9 +64,13 @@ def linear(problem: Problem) -> None:
 def undefined_gradients(problem: Problem) -> None:
     """An output that gets no gradient must count as one that gets zeros."""
     count = len(problem.differentiable())
-    cases: list[Sequence[int]] = [(omitted,) for omitted in range(count if count > 1 else 0)]
+    cases: list[Sequence[int]] = [range(count)] if count else []
+    if count > 1:
+        cases += [(omitted,) for omitted in range(count)]
     for undefined in cases:
-        outputs = [y for i, y in problem.differentiable() if i not in undefined]
+        outputs = [
+            _Undefined.apply(y) if i in undefined else y for i, y in problem.differentiable()
+        ]
         try:
             found = grad(
                 outputs, problem.inputs, [zeros_like(y) for y in outputs], allow_unused=True

@@ -1,34 +1,77 @@
-"""The recorded graph: its nodes and edges, hooks that wait for several gradients, and how many
-nodes there are.
-"""
+"""The recorded graph: nodes, edges, hooks for several gradients, how saved tensors are stored."""
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from wengert import _core
 from wengert._core import (
-    Node,
     Tensor,
     _current_graph_task_notes,
     _gradient_edge,
     _increment_version,
-    _will_engine_execute_node,
+    _Waypoint,
     live_nodes,
 )
 from wengert.utils.hooks import MultiHandle, RemovableHandle
+
+from .function import BackwardCFunction
+from .saved_tensors import (
+    allow_mutation_on_saved_tensors,
+    disable_saved_tensors_hooks,
+    save_on_cpu,
+    saved_tensors_hooks,
+)
+
+if TYPE_CHECKING:
+    from wengert._core import Node
+
+    from ._memory import graph_memory
+else:
+
+    class Node(abc.ABC):  # noqa: B024
+        """A recorded operation: of the engine, or a call of a `Function`, which is its context.
+
+        Examples
+        --------
+        >>> import wengert
+        >>> x = wengert.tensor([1.0, 2.0], requires_grad=True)
+        >>> y = x.clone()
+        >>> isinstance(y.grad_fn, wengert.autograd.graph.Node)
+        True
+        >>> y.grad_fn.name()
+        'CloneBackward0'
+        """
+
+    Node.register(_core.Node)
+    Node.register(BackwardCFunction)
 
 T = TypeVar("T")
 
 __all__ = [
     "GradientEdge",
     "Node",
+    "allow_mutation_on_saved_tensors",
+    "disable_saved_tensors_hooks",
     "get_gradient_edge",
+    "graph_memory",
     "increment_version",
     "live_nodes",
     "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "graph_memory":
+        from ._memory import graph_memory
+
+        return graph_memory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class GradientEdge(NamedTuple):
@@ -80,7 +123,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """
     if not tensor.requires_grad:
         raise RuntimeError(
-            "It is not possible to get the gradient edge for a Tensor that does not require gradients"
+            "It is not possible to get the gradient edge for a Tensor that does not require "
+            "gradients"
         )
     return GradientEdge(*_gradient_edge(tensor))
 
@@ -164,9 +208,9 @@ def register_multi_grad_hook(
 class _Waiting:
     """What a hook for several gradients has seen of one backward pass."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.count = sum(map(_will_engine_execute_node, nodes))
-        self.gradients: list[Tensor | None] = [None] * len(nodes)
+    def __init__(self, places: Sequence[_Waypoint]) -> None:
+        self.count = sum(place.is_on_the_way() for place in places)
+        self.gradients: list[Tensor | None] = [None] * len(places)
 
 
 def _state(key: object, make: Callable[[], T]) -> T:
@@ -182,11 +226,12 @@ def _state(key: object, make: Callable[[], T]) -> T:
 def _wait_for_all(
     tensors: Sequence[Tensor], fn: Callable[[Sequence[Tensor | None]], None]
 ) -> RemovableHandle:
-    nodes = [get_gradient_edge(t).node for t in tensors]
+    # Not the nodes: they hold the hooks, which would hold them.
+    places = [_Waypoint(t) for t in tensors]
     key = object()
 
     def hook(index: int, gradient: Tensor) -> None:
-        state = _state(key, lambda: _Waiting(nodes))
+        state = _state(key, lambda: _Waiting(places))
         state.gradients[index] = gradient
         state.count -= 1
         if state.count == 0:

@@ -9,7 +9,7 @@ from wengert._core import _is_multithreading_enabled, _set_multithreading_enable
 __all__ = ["set_multithreading_enabled"]
 
 
-class set_multithreading_enabled:  # noqa: N801
+class set_multithreading_enabled:
     """Let backward passes of this thread use other threads, or not, at once or for a block.
 
     Independent branches of a graph are computed in parallel where it pays. Results are the same to

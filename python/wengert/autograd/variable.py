@@ -56,8 +56,9 @@ class Variable(metaclass=_Instances):
         cls,
         data: Tensor | None = None,
         requires_grad: bool | None = None,
-        volatile: bool | None = None,
+        volatile: bool | None = None,  # noqa: ARG004 - accepted for old programs
     ) -> Tensor:
+        """Return a tensor; there are no instances of this class itself."""
         if data is None:
             data = empty(0)
         if not isinstance(data, Tensor):

@@ -1,7 +1,9 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
+use crate::deep;
 use crate::error::guarded;
 use crate::node::node_of;
+use crate::teach;
 use crate::tensor::{PyTensor, wrap};
 use crate::vmap;
 use pyo3::exceptions::*;
@@ -12,20 +14,13 @@ use std::ffi::CString;
 use wengert::graph::{self, Backward, Edge, Point};
 use wengert::{Tensor, batch};
 
-/// Warns that a number taken out of a tensor carries no gradient.
-#[cold]
-pub fn warn_detached(py: Python<'_>, what: &str) -> PyResult<()> {
-    let text = CString::new(format!(
-        "Converting a tensor with requires_grad=True to a {what} may lead to unexpected behavior. \
-         Consider using tensor.detach() first."
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
-}
-
 /// `Tensor.grad`.
 pub fn get_grad<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Option<Bound<'py, PyTensor>>> {
     let t = slf.get().tensor();
     let grad = t.grad();
+    if grad.is_none() && t.requires_grad() && t.is_leaf() {
+        teach::missing_grad(slf.py(), &t)?;
+    }
     if grad.is_none() && t.requires_grad() && !t.is_leaf() && !t.retains_grad() {
         let text = CString::new(
             "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad \
@@ -58,19 +53,29 @@ pub fn set_grad(slf: &Bound<'_, PyTensor>, value: Option<&Bound<'_, PyAny>>) -> 
         return Err(PyRuntimeError::new_err(format!(
             "attempting to assign a gradient with dtype '{}' to a tensor with grad_dtype '{}'. The \
              gradient must match the tensor's dtype.",
-            g.dtype().scalar_type_name(),
+            cpp_name(g.dtype()),
             t.dtype().scalar_type_name()
         )));
     }
     if g.shape() != t.shape() {
         return Err(PyRuntimeError::new_err(format!(
-            "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}",
-            t.shape(),
-            g.shape()
+            "attempting to assign a gradient of size '{:?}' to a tensor of size '{:?}'. Please ensure \
+             that the gradient and the tensor are the same size",
+            g.shape(),
+            t.shape()
         )));
     }
     t.set_grad(Some(g));
     Ok(())
+}
+
+/// What C++ calls the type, which PyTorch's message does, too.
+fn cpp_name(dtype: wengert::DType) -> String {
+    match dtype {
+        wengert::DType::Float32 => "float".to_owned(),
+        wengert::DType::Float64 => "double".to_owned(),
+        other => other.scalar_type_name().to_owned(),
+    }
 }
 
 /// `Tensor.detach_()`.
@@ -158,10 +163,11 @@ pub fn backward_of(
 ) -> PyResult<()> {
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
     let root = Point::Tensor(slf.get().tensor());
-    run_backward(&[root], gradients(gradient)?, retain_graph, create_graph, inputs)
+    run_backward(slf.py(), &[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
 
 fn run_backward(
+    py: Python<'_>,
     roots: &[Point],
     gradients: Vec<Option<Tensor>>,
     retain_graph: Option<bool>,
@@ -173,7 +179,7 @@ fn run_backward(
     }
     vmap::check_backward()?;
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    guarded(|| graph::backward_at(roots, &gradients, inputs.as_deref(), options))
+    deep::pass(py, || graph::backward_at(roots, &gradients, inputs.as_deref(), options))
 }
 
 /// Accumulates the gradients of `tensors` into the leaves they were computed from.
@@ -209,6 +215,13 @@ pub fn backward(
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let roots = points(tensors, "tensors")?;
+    let given = |g: Option<&Bound<'_, PyAny>>| g.is_some_and(|g| !g.is_none());
+    if given(grad_tensors) && given(grad_variables) {
+        return Err(PyRuntimeError::new_err(
+            "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. \
+             Please only use `grad_tensors`.",
+        ));
+    }
     let gradients = gradients(grad_tensors.or(grad_variables))?;
     if !gradients.is_empty() && gradients.len() != roots.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -218,7 +231,7 @@ pub fn backward(
         )));
     }
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
-    run_backward(&roots, gradients, retain_graph, create_graph, inputs)
+    run_backward(tensors.py(), &roots, gradients, retain_graph, create_graph, inputs)
 }
 
 /// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
@@ -288,13 +301,13 @@ pub fn grad<'py>(
         )));
     }
     if inputs.is_empty() {
-        return Err(PyValueError::new_err("grad requires non-empty inputs."));
+        return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
     let found = if is_grads_batched {
-        vmap::batched_gradients(&outputs, &gradients, &inputs, options)?
+        deep::pass(py, || vmap::batched_gradients(&outputs, &gradients, &inputs, options))?
     } else {
-        guarded(|| vmap::gradients(&outputs, &gradients, &inputs, options))?
+        deep::pass(py, || vmap::gradients(&outputs, &gradients, &inputs, options))?
     };
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
@@ -310,8 +323,8 @@ pub fn grad<'py>(
                     Point::Edge(e) => format!("inputs[{i}], an edge to {}", e.node.name()),
                 };
                 return Err(PyRuntimeError::new_err(format!(
-                    "One of the differentiated Tensors appears to not have been used in the graph. \
-                     Set allow_unused=True if this is the desired behavior. ({which})"
+                    "The differentiated Tensor at index {i} appears to not have been used in the \
+                     graph. Set allow_unused=True if this is the desired behavior. ({which})"
                 )));
             }
         });

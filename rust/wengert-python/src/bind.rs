@@ -11,6 +11,7 @@
 
 use crate::args::{BoundRow, Call, flag};
 use crate::error::{OrRaise, caught};
+use crate::observe;
 use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
 use crate::vmap;
@@ -123,6 +124,7 @@ unsafe fn invoke(
     // SAFETY: passed on from the caller.
     unsafe {
         with_call(py, slf.as_ref(), args, nargs, names, |call| {
+            let _span = observe::call(row.row, form == Form::InPlace, call);
             caught(|| run(py, row, form, call)).map(|o| o.into_ptr())
         })
     }
@@ -218,10 +220,11 @@ fn finish<'py>(
         return into_out(py, row, &mut args, out);
     }
     let result = released(py, &mut args, |args| op.call(args))?;
+    observe::made_by_call(&result, &args);
     if extras.requires_grad
         && let Output::Tensor(t) = &result
     {
-        t.set_requires_grad(true).or_raise()?;
+        crate::teach::require_grad(t)?;
     }
     output(py, result)
 }
@@ -241,6 +244,7 @@ pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Valu
     {
         return Ok(());
     }
+    let _span = observe::assignment(row.row, &args);
     caught(|| released(py, &mut args, |args| row.row.call_inplace(args)))?;
     Ok(())
 }

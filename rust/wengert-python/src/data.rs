@@ -3,6 +3,7 @@
 use crate::args::number;
 use crate::error::{OrRaise, guarded};
 use crate::numpy;
+use crate::teach;
 use crate::tensor::{PyTensor, scalar_object, wrap};
 use crate::types::{check_device, extract_dtype};
 use pyo3::exceptions::*;
@@ -45,7 +46,7 @@ impl Reader {
                 self.leaf(depth)?;
                 self.meet(t.dtype());
                 if t.requires_grad() {
-                    crate::autograd::warn_detached(value.py(), "scalar")?;
+                    teach::warn_detached(value.py(), &t)?;
                 }
                 self.push(t.item().or_raise()?);
                 return Ok(());
@@ -259,7 +260,7 @@ pub fn tensor<'py>(
     }
     let t = tensor_of(data, dtype_argument(dtype)?)?;
     if requires_grad {
-        t.set_requires_grad(true).or_raise()?;
+        teach::require_grad(&t)?;
     }
     wrap(data.py(), t)
 }
@@ -360,11 +361,7 @@ pub fn deepcopy<'py>(
     let t = slf.get().tensor();
     crate::vmap::check_plain(&t, "deepcopy")?;
     if !t.is_leaf() {
-        let made_by = t.grad_fn().map_or("", |e| e.node.name());
-        return Err(PyRuntimeError::new_err(format!(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol \
-             at the moment. This one was made by {made_by}; copy x.detach() instead."
-        )));
+        return Err(teach::deepcopy_of_computed(&t));
     }
     let copy = ops::cast::clone(&t.detach()).or_raise()?;
     copy.set_requires_grad(t.requires_grad()).or_raise()?;
@@ -382,10 +379,10 @@ pub fn reduce<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTuple>> 
     let t = slf.get().tensor();
     crate::vmap::check_plain(&t, "pickle")?;
     if !t.is_leaf() {
-        let text = CString::new(
-            "copying or pickling a computed tensor drops its graph: the copy is a leaf",
-        )?;
-        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)?;
+        teach::warn_copy_of_computed(py, &t)?;
+    }
+    if t.hook_host(crate::hooks::dict_of).is_some() {
+        py.import("wengert.utils.hooks")?.call_method1("warn_if_has_hooks", (slf,))?;
     }
     let dtype = crate::types::dtype_object(py, t.dtype())?;
     let shape = PyTuple::new(py, t.shape())?;

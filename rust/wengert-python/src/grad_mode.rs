@@ -1,34 +1,25 @@
 //! `no_grad`, `enable_grad` and `set_grad_enabled`: blocks that say what is recorded.
 //!
 //! The mode is one flag per thread, kept by the engine. A block notes the flag, sets its own and
-//! puts the old one back. It stands on the hot path of every optimiser step, which is why these are
+//! puts the old one back, see [`block`](crate::block). It stands on the hot path of every optimiser step, which is why these are
 //! compiled classes: with a constructor in Python a block takes two and a half times as long. As
 //! decorators they hand over to `wengert.autograd.grad_mode`, where functions that can be suspended
 //! get what they need.
 
 use crate::args::flag;
-use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use crate::block::Outer;
 use pyo3::prelude::*;
-use smallvec::SmallVec;
+use wengert::graph::inference::Modes;
 use wengert::graph::set_grad_enabled;
 
-/// The modes to return to, innermost last: one object may be entered again while active.
-#[derive(Default)]
-struct Outer(Mutex<SmallVec<[bool; 8]>>);
+/// Switches recording, and gives what was and all modes as they were.
+fn switch(enabled: bool) -> (bool, Modes) {
+    let before = set_grad_enabled(enabled);
+    (before, Modes::current().with_record(before))
+}
 
-impl Outer {
-    fn enter(&self, previous: bool) {
-        self.0.lock().push(previous);
-    }
-
-    fn exit(&self) -> PyResult<()> {
-        let previous = self.0.lock().pop();
-        let previous = previous
-            .ok_or_else(|| PyRuntimeError::new_err("left a gradient mode that was not entered"))?;
-        set_grad_enabled(previous);
-        Ok(())
-    }
+fn restore(before: bool) {
+    set_grad_enabled(before);
 }
 
 /// The function that does what `function` does inside a block that `block` makes.
@@ -45,7 +36,7 @@ macro_rules! fixed_mode {
     ($(#[$doc:meta])* $Class:ident $name:literal $mode:literal) => {
         $(#[$doc])*
         #[pyclass(name = $name, module = "wengert.autograd.grad_mode", frozen)]
-        pub struct $Class(Outer);
+        pub struct $Class(Outer<bool>);
 
         #[pymethods]
         impl $Class {
@@ -63,19 +54,21 @@ macro_rules! fixed_mode {
                 }
             }
 
-            fn __enter__(&self) {
-                self.0.enter(set_grad_enabled($mode));
+            fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+                let (before, outside) = switch($mode);
+                self.0.enter(py, before, outside)
             }
 
             #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None))]
             fn __exit__(
                 &self,
+                py: Python<'_>,
                 exc_type: Option<&Bound<'_, PyAny>>,
                 exc_value: Option<&Bound<'_, PyAny>>,
                 traceback: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<()> {
                 let _ = (exc_type, exc_value, traceback);
-                self.0.exit()
+                self.0.exit(py, restore)
             }
 
             /// Another block of the same mode.
@@ -158,7 +151,7 @@ pub struct PySetGradEnabled {
     mode: bool,
     /// What the constructor found, and a block returns to.
     before: bool,
-    outer: Outer,
+    outer: Outer<bool>,
 }
 
 #[pymethods]
@@ -175,20 +168,21 @@ impl PySetGradEnabled {
         self.mode
     }
 
-    fn __enter__(&self) {
-        self.outer.enter(self.before);
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
         set_grad_enabled(self.mode);
+        self.outer.enter(py, self.before, Modes::current().with_record(self.before))
     }
 
     #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None))]
     fn __exit__(
         &self,
+        py: Python<'_>,
         exc_type: Option<&Bound<'_, PyAny>>,
         exc_value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = (exc_type, exc_value, traceback);
-        self.outer.exit()
+        self.outer.exit(py, restore)
     }
 
     /// Makes a function run in this mode: the function, and not the rest of the program.

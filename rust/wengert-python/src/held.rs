@@ -5,6 +5,7 @@
 //! no list of references to drop later, which would cost a lock on every call.
 
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
 /// A Python object that may be dropped anywhere.
 pub struct Held(Option<Py<PyAny>>);
@@ -13,6 +14,11 @@ impl Held {
     /// Takes over an object.
     pub fn new(object: Py<PyAny>) -> Held {
         Held(Some(object))
+    }
+
+    /// Shows the object to Python's garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 
     /// The object.

@@ -119,15 +119,21 @@ pub fn register_pre_hook<'py>(
     })
 }
 
-/// `Node.register_hook`.
+/// `Node.register_hook`. The hook sees the inputs that PyTorch's node has.
 pub fn register_post_hook<'py>(
     node: &NodeRef,
     hook: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     add(hook, node.post_host(dict_of), |dict| {
-        let functions = dict.clone();
+        let (functions, shown) = (dict.clone(), node.shown());
         let call = move |inputs: &[Option<Tensor>], outputs: &[Option<Tensor>]| {
-            see_gradients(&functions, inputs, Some(outputs))
+            let seen = inputs.iter().zip(&shown).filter(|(_, shown)| **shown);
+            let seen: Vec<Option<Tensor>> = seen.map(|(t, _)| t.clone()).collect();
+            let replaced = see_gradients(&functions, &seen, Some(outputs))?;
+            Ok(replaced.map(|replaced| {
+                let mut replaced = replaced.into_iter();
+                shown.iter().map(|&shown| if shown { replaced.next()? } else { None }).collect()
+            }))
         };
         node.add_post_hook(Hook::of(dict, Arc::new(call)));
         Ok(())

@@ -4,7 +4,9 @@
 //! masks then gather from that view (or are written through it).
 
 use crate::args::number;
+use crate::bind::RELEASE_ABOVE;
 use crate::error::{OrRaise, guarded};
+use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
 use crate::{data, numpy};
 use pyo3::exceptions::*;
@@ -228,7 +230,22 @@ pub fn get<'py>(
     if indices.iter().all(Option::is_none) {
         return wrap(slf.py(), view);
     }
-    wrap(slf.py(), ops::select::index(&view, &indices).or_raise()?)
+    let taken = long(slf.py(), &view, &indices, || ops::select::index(&view, &indices))?;
+    wrap(slf.py(), taken)
+}
+
+/// Reads or writes what a key names, without the interpreter lock if that is much.
+fn long<T: Send>(
+    py: Python<'_>,
+    view: &Tensor,
+    indices: &[Option<Tensor>],
+    work: impl FnOnce() -> wengert::Result<T> + Send,
+) -> PyResult<T> {
+    let large = |t: &Tensor| t.numel() > RELEASE_ABOVE;
+    guarded(|| match large(view) || indices.iter().flatten().any(large) {
+        true => detached(py, work),
+        false => work(),
+    })
 }
 
 fn is_batched(x: &Tensor, items: &Items<'_>) -> bool {
@@ -312,7 +329,7 @@ pub fn set(
             let sizes: Vec<i64> = view.shape().iter().map(|&s| s as i64).collect();
             ops::view::expand(&value.detach(), &sizes).or_raise()?;
         }
-        return ops::cast::copy_(&view, &value).or_raise();
+        return long(slf.py(), &view, &[], || ops::cast::copy_(&view, &value));
     }
-    ops::select::index_put_(&view, &indices, &value, false).or_raise()
+    long(slf.py(), &view, &indices, || ops::select::index_put_(&view, &indices, &value, false))
 }

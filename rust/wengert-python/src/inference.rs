@@ -3,14 +3,13 @@
 //! The mode and the mark on memory are the engine's, see `wengert::graph::inference`.
 
 use crate::args::flag;
+use crate::block::Outer;
 use crate::grad_mode::decorate;
 use crate::tensor::PyTensor;
-use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use smallvec::SmallVec;
 use wengert::Tensor;
-use wengert::graph::inference::{self as mode, Before};
+use wengert::graph::inference::{self as mode, Modes};
 
 /// Compute without any trace for autograd.
 ///
@@ -44,8 +43,7 @@ use wengert::graph::inference::{self as mode, Before};
 #[pyclass(name = "inference_mode", module = "wengert.autograd.grad_mode", frozen)]
 pub struct PyInferenceMode {
     mode: bool,
-    /// The modes to return to, innermost last.
-    outer: Mutex<SmallVec<[Before; 4]>>,
+    outer: Outer<Modes>,
 }
 
 #[pymethods]
@@ -61,7 +59,7 @@ impl PyInferenceMode {
             }
             Some(m) => flag(m, "mode")?,
         };
-        let block = PyInferenceMode { mode, outer: Mutex::default() };
+        let block = PyInferenceMode { mode, outer: Outer::default() };
         Ok(Bound::new(py, block)?.into_any())
     }
 
@@ -71,30 +69,26 @@ impl PyInferenceMode {
         self.mode
     }
 
-    fn __enter__(&self) {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
         let before = mode::set_inference_mode(self.mode);
-        self.outer.lock().push(before);
+        self.outer.enter(py, before, before)
     }
 
     #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None))]
     fn __exit__(
         &self,
+        py: Python<'_>,
         exc_type: Option<&Bound<'_, PyAny>>,
         exc_value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = (exc_type, exc_value, traceback);
-        let before = self.outer.lock().pop();
-        let before = before.ok_or_else(|| {
-            PyRuntimeError::new_err("left an inference mode that was not entered")
-        })?;
-        before.restore();
-        Ok(())
+        self.outer.exit(py, Modes::restore)
     }
 
     /// Another block of the same mode.
     fn clone(&self) -> PyInferenceMode {
-        PyInferenceMode { mode: self.mode, outer: Mutex::default() }
+        PyInferenceMode { mode: self.mode, outer: Outer::default() }
     }
 
     /// Makes a function run in this mode.

@@ -6,26 +6,35 @@
 //! | [`bind`] | the operation table as functions and methods |
 //! | [`args`] | Python arguments to a row's values |
 //! | [`index`], [`data`], [`numpy`] | `x[...]`; numbers and lists; arrays and buffers |
+//! | [`exchange`] | small questions as functions; DLPack |
 //! | [`resize`] | other sizes or other memory in place |
-//! | [`autograd`] | backward passes |
+//! | [`autograd`], [`deep`], [`anomaly`] | backward passes; such within such; where their errors come from |
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
-//! | [`grad_mode`], [`inference`], [`forward`] | what is recorded; inference mode; levels of forward mode |
+//! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
+//! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
-//! | [`types`], [`error`] | dtype, device, Size; exceptions |
-//! | [`site`] | where the user's code is |
-//! | [`cell`], [`held`] | the mutable slot of an object; objects that the engine owns |
+//! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
+//! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
+//! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
+//! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod anomaly;
 mod args;
 mod autograd;
 mod bind;
+mod block;
 mod cell;
 mod data;
+mod deep;
 mod error;
+mod exchange;
 mod forward;
+mod function;
+mod garbage;
 mod grad_mode;
 mod held;
 mod hooks;
@@ -34,11 +43,14 @@ mod inference;
 mod node;
 mod numpy;
 mod object;
+mod observe;
 mod random;
 mod resize;
+mod saved;
 mod settings;
 mod site;
 mod task;
+mod teach;
 mod tensor;
 mod types;
 mod vmap;
@@ -54,12 +66,18 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;
     m.add_class::<node::PyNode>()?;
     task::install(m)?;
+    block::install(m)?;
     grad_mode::install(m)?;
+    function::install(m)?;
+    saved::install(m)?;
     inference::install(m)?;
+    anomaly::install(m)?;
+    exchange::install(m)?;
     forward::install(m)?;
     bind::install(m)?;
     m.add_function(wrap_pyfunction!(bind::operations, m)?)?;
@@ -78,6 +96,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::initial_seed, m)?)?;
     m.add_function(wrap_pyfunction!(random::get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
+    observe::install(m)?;
     settings::install(m)?;
     vmap::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -92,8 +111,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     wengert::graph::backward::set_interrupt_check(|| {
         Python::attach(|py| py.check_signals()).map_err(error::from_py)
     });
+    wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
-    let elsewhere = ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node"];
+    let elsewhere =
+        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor", "record_function"];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

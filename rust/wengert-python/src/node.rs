@@ -11,14 +11,17 @@
 #![allow(unsafe_code)]
 
 use crate::error::{OrRaise, guarded};
+use crate::function::{PyFunctionCtx, context_of};
 use crate::held::Held;
-use crate::hooks;
+use crate::saved::PySavedTensor;
 use crate::tensor::{PyTensor, scalar_object, wrap};
+use crate::{garbage, hooks};
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
@@ -58,6 +61,9 @@ thread_local! {
 
 /// The object of a node: the one it has, or a new one.
 pub fn object<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(context) = context_of(py, node) {
+        return Ok(context.into_any());
+    }
     let known = std::ptr::with_exposed_provenance_mut::<ffi::PyObject>(node.object());
     if !known.is_null() {
         // SAFETY: an object clears the address when it is destroyed, under the interpreter lock that
@@ -93,9 +99,41 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     Ok(class)
 }
 
+/// The dict that belongs to a node.
+pub fn notes<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyDict>> {
+    let notes = node.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
+    match hooks::dict_of(&notes) {
+        Some(dict) => Ok(dict.bind(py).cast::<PyDict>()?.clone()),
+        None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
+    }
+}
+
 /// The node of an object.
 pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
-    object.cast::<PyNode>().ok().map(|node| node.get().0.clone())
+    match object.cast::<PyNode>() {
+        Ok(node) => Some(node.get().0.clone()),
+        Err(_) => object.cast::<PyFunctionCtx>().ok()?.get().node(),
+    }
+}
+
+/// Where gradients go from a node.
+pub fn next_functions<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
+    let mut pairs = Vec::with_capacity(node.edges().len());
+    for (edge, shown) in node.edges().iter().zip(node.shown()) {
+        match edge {
+            Some(e) => pairs.push((Some(object(py, &e.node)?), e.output)),
+            None if shown => pairs.push((None, 0)),
+            None => {}
+        }
+    }
+    PyTuple::new(py, pairs)
+}
+
+/// Shape and type of each output of a node.
+pub fn input_metadata<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
+    let metas = node.outputs().iter();
+    let metas = metas.map(|m| PyOutputMeta { shape: m.shape().to_vec(), dtype: m.dtype() });
+    PyTuple::new(py, metas.map(|m| Bound::new(py, m)).collect::<PyResult<Vec<_>>>()?)
 }
 
 #[pymethods]
@@ -108,6 +146,13 @@ impl PyNode {
             None => Err(PyTypeError::new_err(format!("cannot create '{}' instances", cls.name()?))),
         }
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        garbage::traverse_node(&self.0, &visit)
+    }
+
+    /// Nothing to let go of: what the node holds is cleared by itself, and that breaks the cycle.
+    fn __clear__(&self) {}
 
     /// PyTorch's name of the operation, such as `MulBackward0`.
     fn name(&self) -> String {
@@ -122,24 +167,13 @@ impl PyNode {
     /// Where gradients go from here: pairs of a node (or None) and the number of its output.
     #[getter]
     fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let mut pairs = Vec::with_capacity(self.0.edges().len());
-        for edge in self.0.edges() {
-            pairs.push(match edge {
-                Some(e) => (Some(object(py, &e.node)?), e.output),
-                None => (None, 0),
-            });
-        }
-        PyTuple::new(py, pairs)
+        next_functions(py, &self.0)
     }
 
     /// A dict for whatever one wants to keep with the node; it lives as long as the node.
     #[getter]
-    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let notes = self.0.notes(|| Arc::new(Held::new(PyDict::new(py).into_any().unbind())));
-        match hooks::dict_of(&notes) {
-            Some(dict) => Ok(dict.bind(py).clone()),
-            None => Err(PyRuntimeError::new_err("another program keeps notes with this node")),
-        }
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        notes(py, &self.0)
     }
 
     /// The leaf of an accumulator node.
@@ -160,13 +194,28 @@ impl PyNode {
     /// Shape and type of each output.
     #[getter]
     fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let metas = self.0.outputs().iter();
-        let metas = metas.map(|m| PyOutputMeta { shape: m.shape().to_vec(), dtype: m.dtype() });
-        PyTuple::new(py, metas.map(|m| Bound::new(py, m)).collect::<PyResult<Vec<_>>>()?)
+        input_metadata(py, &self.0)
     }
 
     fn _sequence_nr(&self) -> u64 {
         self.0.sequence()
+    }
+
+    /// Where the operation ran: `(file, line, function)` of the innermost Python code that is not
+    /// this package's; None for accumulators and where it is not known.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import wengert
+    /// >>> x = wengert.ones(2, requires_grad=True)
+    /// >>> def double(x):
+    /// ...     return x * 2
+    /// >>> file, line, function = double(x).grad_fn.origin
+    /// >>> line, function
+    /// (2, 'double')
+    #[getter]
+    fn origin(&self) -> Option<(String, u32, String)> {
+        crate::site::location(self.0.site())
     }
 
     /// Has `fn(grad_inputs, grad_outputs)` called whenever the node has run in a backward pass.
@@ -239,9 +288,9 @@ impl PyNode {
             });
         }
         let found = guarded(|| self.0.apply(&gradients))?;
-        let mut found = found.into_iter().map(|g| g.map(|g| wrap(py, g)).transpose());
-        let result: PyResult<Vec<_>> = found.by_ref().collect();
-        let result = PyTuple::new(py, result?)?;
+        let found = found.into_iter().zip(self.0.shown()).filter_map(|(g, s)| s.then_some(g));
+        let found: PyResult<Vec<_>> = found.map(|g| g.map(|g| wrap(py, g)).transpose()).collect();
+        let result = PyTuple::new(py, found?)?;
         if result.len() == 1 { result.get_item(0) } else { Ok(result.into_any()) }
     }
 
@@ -258,6 +307,16 @@ impl PyNode {
                 return value_of(slf.py(), node, attribute);
             }
         }
+        if let Some(saved) = text.strip_prefix("_raw_saved_") {
+            let node = &slf.get().0;
+            let found = node.op().attributes().into_iter().find(|(n, _)| *n == saved);
+            if let Some((_, Attribute::Saved(role))) = found {
+                // A tensor that the rule did not need has no place; the one after the last will do.
+                let place =
+                    node.saved_place(role).or_raise()?.unwrap_or_else(|| node.saved_count());
+                return Ok(Bound::new(slf.py(), PySavedTensor::new(node, place))?.into_any());
+            }
+        }
         Err(no_attribute(slf, &text))
     }
 
@@ -271,8 +330,11 @@ impl PyNode {
                 names.append(name)?;
             }
         }
-        for (name, _) in slf.get().0.op().attributes() {
+        for (name, attribute) in slf.get().0.op().attributes() {
             names.append(format!("_saved_{name}"))?;
+            if matches!(attribute, Attribute::Saved(_)) {
+                names.append(format!("_raw_saved_{name}"))?;
+            }
         }
         Ok(names)
     }
@@ -305,8 +367,8 @@ fn value_of<'py>(
     match attribute {
         Attribute::Saved(role) => tensor(node.saved(role).or_raise()?),
         Attribute::SavedNumber(role) => match node.saved(role).or_raise()? {
-            Some(t) => scalar_object(py, t.item().or_raise()?),
-            None => Ok(none()),
+            Some(t) if t.is_wrapped_number() => scalar_object(py, t.item().or_raise()?),
+            other => tensor(other),
         },
         Attribute::Tensors(list) => {
             let items: PyResult<Vec<_>> = list.into_iter().map(tensor).collect();

@@ -294,7 +294,7 @@ pub fn frombuffer<'py>(
         Tensor::from_parts(storage.or_raise()?, layout, dtype)
     };
     if requires_grad {
-        result.set_requires_grad(true).or_raise()?;
+        crate::teach::require_grad(&result)?;
     }
     wrap(buffer.py(), result)
 }
@@ -302,9 +302,7 @@ pub fn frombuffer<'py>(
 fn check_numpy(t: &Tensor) -> PyResult<()> {
     t.check_readable().or_raise()?;
     if t.requires_grad() {
-        return Err(PyRuntimeError::new_err(
-            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
-        ));
+        return Err(crate::teach::array_with_grad(t));
     }
     if format_of(t.dtype()).is_none() {
         return Err(PyTypeError::new_err(format!(

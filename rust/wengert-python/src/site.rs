@@ -31,11 +31,14 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::ptr;
+use wengert::kernels::interrupt::Interruptible;
 use wengert::graph::Site;
 use wengert::graph::site::{Held, Host, Place, set_host};
 
 /// How many places are remembered; the oldest are forgotten first.
 const KEPT: usize = 1 << 16;
+/// Lines in a stack.
+const DEEPEST: usize = 64;
 /// Entries of the cache, a power of two.
 const CACHED: usize = 1 << 12;
 
@@ -349,17 +352,17 @@ fn version(py: Python<'_>) -> Option<(u8, u8)> {
     Some((v.major, v.minor))
 }
 
+/// The code object that a site is in, and the offset of the instruction.
+pub fn instruction(py: Python<'_>, site: Site) -> Option<(Py<PyAny>, u32)> {
+    // SAFETY: the lock is held; counting a reference runs no Python code.
+    let known = unsafe { state() }?.known.get(site.get() as usize % KEPT)?;
+    (known.number == site.get()).then(|| (known.code.clone_ref(py), known.offset))
+}
+
 /// File, line and function of a site.
 fn place(site: Site) -> Option<Place> {
     Python::attach(|py| {
-        // SAFETY: the lock is held; the reference is gone before Python runs.
-        let (code, offset) = unsafe {
-            let known = state()?.known.get(site.get() as usize % KEPT)?;
-            if known.number != site.get() {
-                return None;
-            }
-            (known.code.clone_ref(py), known.offset)
-        };
+        let (code, offset) = instruction(py, site)?;
         describe(code.bind(py), offset).ok()
     })
 }
@@ -382,14 +385,34 @@ fn describe(code: &Bound<'_, PyAny>, offset: u32) -> PyResult<Place> {
     Ok(Place { file, line, function, text })
 }
 
-/// Runs engine code without the interpreter lock. What it records has the site of now.
+/// Runs engine code without the interpreter lock. What it records has the site of now. Long loops may
+/// be left by unwinding with an error (Ctrl-C), which the caller catches.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     let site = Site::here();
     #[allow(clippy::disallowed_methods)] // This is what is to be called instead.
     py.detach(|| {
         let _held = Held::new(site);
+        let _interruptible = Interruptible::new(true);
         work()
     })
+}
+
+/// The user's lines that lead here, innermost first.
+pub fn stack() -> Vec<Site> {
+    let mut sites = Vec::new();
+    // SAFETY: the lock is held, as callers run for Python; frames as in `here`.
+    unsafe {
+        let Some(layout) = state().and_then(|s| s.layout) else { return vec![Site::here()] };
+        let mut frame = word(ffi::PyThreadState_Get() as usize, layout.state);
+        if let Some(inner) = layout.inner {
+            frame = word(frame, inner);
+        }
+        while frame != 0 && sites.len() < DEEPEST {
+            sites.extend(NonZeroU32::new(number_of(frame)).map(Site::new));
+            frame = word(frame, layout.previous);
+        }
+    }
+    sites
 }
 
 /// A site as users see it: `(file, line, function)`, or None.

@@ -10,11 +10,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 use wengert::graph::task;
+use wengert::tensor::Waypoint;
 
 /// The number of the innermost backward pass on this thread; -1 if there is none.
 #[pyfunction]
 fn _current_graph_task_id() -> i64 {
     task::current_task().map_or(-1, i64::from)
+}
+
+/// Whether all backward passes on this thread accumulate into all leaves they reach.
+#[pyfunction]
+fn _is_checkpoint_valid() -> bool {
+    task::is_unrestricted()
 }
 
 /// A dict that lives as long as the innermost backward pass on this thread, whether it ends well or
@@ -69,6 +76,23 @@ fn _gradient_edge<'py>(tensor: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyT
     (node::object(py, &edge.node)?, edge.output).into_pyobject(py)
 }
 
+/// Where a tensor's gradient will be; keeps nothing alive.
+#[pyclass(name = "_Waypoint", module = "wengert._core", frozen)]
+struct PyWaypoint(Waypoint);
+
+#[pymethods]
+impl PyWaypoint {
+    #[new]
+    fn new(tensor: &Bound<'_, PyTensor>) -> PyResult<PyWaypoint> {
+        Waypoint::of(&tensor.get().tensor()).or_raise().map(PyWaypoint)
+    }
+
+    /// Whether the innermost backward pass on this thread comes by.
+    fn is_on_the_way(&self) -> bool {
+        self.0.is_on_the_way()
+    }
+}
+
 /// Counts a write to a tensor's memory that was not seen.
 #[pyfunction]
 fn _increment_version(tensor: &Bound<'_, PyTensor>) {
@@ -87,7 +111,9 @@ fn _set_multithreading_enabled(enabled: bool) -> bool {
 
 /// Adds the functions to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyWaypoint>()?;
     m.add_function(wrap_pyfunction!(_current_graph_task_id, m)?)?;
+    m.add_function(wrap_pyfunction!(_is_checkpoint_valid, m)?)?;
     m.add_function(wrap_pyfunction!(_current_graph_task_notes, m)?)?;
     m.add_function(wrap_pyfunction!(_current_autograd_node, m)?)?;
     m.add_function(wrap_pyfunction!(_will_engine_execute_node, m)?)?;

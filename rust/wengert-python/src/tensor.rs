@@ -6,16 +6,19 @@ use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
 pub use crate::object::wrap;
+use crate::observe::{self, Binary};
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, hooks, index, node, numpy, resize, vmap};
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, teach, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
+use wengert::graph::garbage::suspect;
 use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, batch, ops};
 
@@ -68,7 +71,11 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         // The object is going away; the tensor may live on in a graph and get another one.
-        self.tensor.get_mut().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        let tensor = self.tensor.get_mut();
+        tensor.host().store(std::ptr::null_mut(), Ordering::Relaxed);
+        if tensor.owners() > 1 && tensor.may_own_itself() {
+            suspect(tensor);
+        }
     }
 }
 
@@ -83,8 +90,6 @@ fn operand(value: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     numpy::array_operand(value)
 }
 
-type Binary = fn(&Tensor, &Tensor) -> Result<Tensor>;
-
 #[inline]
 #[allow(unsafe_code)]
 fn binary<'py>(
@@ -93,6 +98,7 @@ fn binary<'py>(
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
+    let _span = observe::infix(f, &[slf, other]);
     if let Ok(other) = other.cast::<PyTensor>() {
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
@@ -103,7 +109,9 @@ fn binary<'py>(
             return Ok(wrap(py, y)?.into_any());
         }
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
-            return Ok(wrap(py, guarded(|| f(a, b))?)?.into_any());
+            let y = guarded(|| f(a, b))?;
+            observe::made(&y, [a, b].into_iter());
+            return Ok(wrap(py, y)?.into_any());
         }
     }
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
@@ -115,6 +123,7 @@ fn binary<'py>(
     }
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
     let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
+    observe::made(&result, [&a, &b].into_iter());
     Ok(wrap(py, result)?.into_any())
 }
 
@@ -124,6 +133,7 @@ fn reflected<'py>(
     f: Binary,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
+    let _span = observe::infix(f, &[slf, other]);
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let b = slf.get().tensor();
     if batch::active()
@@ -131,7 +141,9 @@ fn reflected<'py>(
     {
         return Ok(wrap(py, y)?.into_any());
     }
-    Ok(wrap(py, guarded(|| f(&other, &b))?)?.into_any())
+    let y = guarded(|| f(&other, &b))?;
+    observe::made(&y, [&other, &b].into_iter());
+    Ok(wrap(py, y)?.into_any())
 }
 
 #[inline]
@@ -183,8 +195,9 @@ impl Source for Printed {
 
 /// A tensor as text, inside it that of its tangent, if it has one.
 fn text_of(t: Tensor) -> PyResult<String> {
-    let grad_fn = match t.history() {
-        Ok(edge) => edge.map(|e| e.node.name()),
+    let history = t.history();
+    let grad_fn = match &history {
+        Ok(edge) => edge.as_ref().map(|e| e.node.name()),
         Err(_) => Some("Invalid"),
     };
     let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;
@@ -209,7 +222,7 @@ pub fn scalar_object(py: Python<'_>, value: Scalar) -> PyResult<Bound<'_, PyAny>
 fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
     let t = slf.get().tensor();
     if t.requires_grad() && what != "index" {
-        autograd::warn_detached(slf.py(), what)?;
+        teach::warn_detached(slf.py(), &t)?;
     }
     t.item().or_raise()
 }
@@ -220,6 +233,21 @@ impl PyTensor {
     #[pyo3(signature = (*args, **kwargs))]
     fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
         data::legacy_constructor(args, kwargs).map(PyTensor::of)
+    }
+
+    // Garbage. ---------------------------------------------------------------------------------
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        self.look(|t| garbage::traverse(t, &visit))
+    }
+
+    /// Lets go of the tensor; nobody can reach the object any more but what is collected with it.
+    fn __clear__(&self) {
+        let empty = Tensor::zeros(&[0], DType::Float32);
+        if let Ok(empty) = empty {
+            self.tensor.get().host().store(std::ptr::null_mut(), Ordering::Relaxed);
+            self.tensor.replace(empty);
+        }
     }
 
     // Numbers. -------------------------------------------------------------------------------
@@ -410,15 +438,18 @@ impl PyTensor {
         augmented(slf, other, "bitwise_xor")
     }
     fn __neg__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::neg", &[slf]);
         unary(slf, ops::unary::neg)
     }
     fn __pos__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyTensor> {
         slf.clone()
     }
     fn __abs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::abs", &[slf]);
         unary(slf, ops::unary::abs)
     }
     fn __invert__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::bitwise_not", &[slf]);
         unary(slf, ops::unary::bitwise_not)
     }
     fn __richcmp__<'py>(
@@ -541,6 +572,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyTensor>> {
+        let _span = observe::protocol("aten::__getitem__", &[slf]);
         index::get(slf, key)
     }
     fn __setitem__(
@@ -548,6 +580,7 @@ impl PyTensor {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let _span = observe::protocol("aten::__setitem__", &[slf, value]);
         index::set(slf, key, value)
     }
     fn __contains__(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -739,7 +772,12 @@ impl PyTensor {
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyTensor>> {
         vmap::check_outside("requires_grad_")?;
-        slf.get().tensor().set_requires_grad(requires_grad).or_raise()?;
+        let t = slf.get().tensor();
+        if requires_grad {
+            let sentence = "only Tensors of floating point dtype can require gradients";
+            teach::refuse_integers(&t, sentence)?;
+        }
+        t.set_requires_grad(requires_grad).or_raise()?;
         Ok(slf.clone())
     }
     #[getter]
@@ -748,7 +786,8 @@ impl PyTensor {
     }
     #[getter]
     fn grad_fn<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        slf.get().tensor().history().or_raise()?.map(|e| node::object(slf.py(), &e.node)).transpose()
+        let made = slf.get().tensor().history().or_raise()?;
+        made.map(|e| node::object(slf.py(), &e.node)).transpose()
     }
     #[getter]
     fn output_nr(&self) -> u32 {
@@ -828,7 +867,7 @@ impl PyTensor {
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         let t = slf.get().tensor();
         vmap::check_data(&t)?;
-        wrap(slf.py(), t.detach())
+        wrap(slf.py(), t.detach_for_user())
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
@@ -909,6 +948,30 @@ impl PyTensor {
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: `view` was filled by `fill_buffer`.
         unsafe { numpy::release_buffer(view) }
+    }
+
+    #[pyo3(signature = (**kwargs))]
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        exchange::dlpack(slf, kwargs)
+    }
+    fn __dlpack_device__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        exchange::dlpack_device(slf.py())
+    }
+    #[pyo3(signature = (data, *, dtype=None, device=None, requires_grad=false))]
+    fn new_tensor<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        exchange::new_tensor(slf, data, dtype, device, requires_grad)
+    }
+    fn is_nonzero(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        exchange::is_nonzero(slf)
     }
 
     // Copies. --------------------------------------------------------------------------------

@@ -4,11 +4,11 @@
 //! a batched tensor lives does anything here run. The rules themselves are the engine's.
 
 use crate::bind;
-use crate::error::guarded;
+use crate::error::{from_py, guarded};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple, PyType};
 use wengert::batch::{self, Randomness};
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::{self, Backward, Point, transform};
@@ -178,8 +178,9 @@ impl Source for Printed {
 /// `BatchedTensor(lvl=1, bdim=0, value=...)`, as PyTorch prints it.
 pub fn repr(t: &Tensor) -> Option<String> {
     let (physical, levels) = batch::examples(t)?;
+    let made_by = physical.grad_fn().map(|e| e.node.name().to_string());
     let suffixes = Suffixes {
-        grad_fn: physical.grad_fn().map(|e| e.node.name()),
+        grad_fn: made_by.as_deref(),
         requires_grad: physical.requires_grad(),
         ..Suffixes::default()
     };
@@ -190,6 +191,70 @@ pub fn repr(t: &Tensor) -> Option<String> {
         text = format!("BatchedTensor(lvl={level}, bdim=0, value=\n{inner})");
     }
     Some(text)
+}
+
+/// The result of `Function.apply` if an argument is batched.
+pub fn apply_function<'py>(
+    cls: &Bound<'py, PyType>,
+    args: &Bound<'py, PyTuple>,
+    separate: bool,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !batch::active() && !transform::may_be_active() {
+        return Ok(None);
+    }
+    if !separate && transform::is_active() {
+        return Err(PyRuntimeError::new_err(
+            "In order to use an autograd.Function with functorch transforms (vmap, grad, jvp, jacrev, \
+             ...), it must override the setup_context staticmethod. For more details, please see \
+             https://pytorch.org/docs/main/notes/extending.func.html",
+        ));
+    }
+    if !batch::active() {
+        return Ok(None);
+    }
+    let py = cls.py();
+    let result = py.import("wengert.func._function")?.getattr("apply")?.call1((cls, args))?;
+    Ok((!result.is(py.NotImplemented())).then_some(result))
+}
+
+/// Levels of this thread that were taken off it.
+#[pyclass(name = "_Levels", module = "wengert._core", frozen)]
+pub struct PyLevels(Vec<batch::Level>);
+
+/// The innermost level in which one of the tensors has examples.
+#[pyfunction]
+pub fn _innermost_level(tensors: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+    let tensors = list(tensors)?;
+    Ok(guarded(|| batch::levels_of_all(&tensors, "apply"))?.last().copied())
+}
+
+/// The number of examples of a level, and its randomness.
+#[pyfunction]
+pub fn _level_info(level: u32) -> PyResult<(usize, &'static str)> {
+    match batch::stack().iter().find(|l| l.id == level) {
+        Some(l) => Ok((l.size, randomness_name(l.randomness))),
+        None => Err(PyRuntimeError::new_err(format!("level {level} of vmap does not run"))),
+    }
+}
+
+fn randomness_name(randomness: Randomness) -> &'static str {
+    match randomness {
+        Randomness::Error => "error",
+        Randomness::Different => "different",
+        Randomness::Same => "same",
+    }
+}
+
+/// Takes a level and those inside it off this thread.
+#[pyfunction]
+pub fn _suspend_levels(level: u32) -> PyLevels {
+    PyLevels(batch::suspend(level))
+}
+
+/// Puts back what `_suspend_levels` took off.
+#[pyfunction]
+pub fn _resume_levels(levels: &PyLevels) {
+    batch::resume(levels.0.clone());
 }
 
 // Functions of the package. ------------------------------------------------------------------------
@@ -220,18 +285,6 @@ pub fn _vmap_exit(level: u32) {
 #[pyfunction]
 pub fn _vmap_depth() -> usize {
     if batch::active() { batch::stack().len() } else { 0 }
-}
-
-/// The randomness and the number of examples of the innermost level, or None.
-#[pyfunction]
-pub fn _vmap_info() -> Option<(u32, usize, &'static str)> {
-    let level = *batch::stack().last()?;
-    let randomness = match level.randomness {
-        Randomness::Error => "error",
-        Randomness::Different => "different",
-        Randomness::Same => "same",
-    };
-    Some((level.id, level.size, randomness))
 }
 
 /// Takes an axis of a tensor as the examples of a level.
@@ -373,13 +426,13 @@ pub fn batched_gradients(
     grad_outputs: &[Option<Tensor>],
     inputs: &[Point],
     options: Backward,
-) -> PyResult<Vec<Option<Tensor>>> {
+) -> wengert::Result<Vec<Option<Tensor>>> {
     let mut sizes = Vec::new();
     for (i, (output, cotangent)) in outputs.iter().zip(grad_outputs).enumerate() {
         let Some(g) = cotangent else { continue };
         let shape = batch::backward::shape_at(output);
         if g.ndim() == 0 || g.shape()[1..] != shape[..] {
-            return Err(PyRuntimeError::new_err(format!(
+            return Err(from_py(PyRuntimeError::new_err(format!(
                 "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as \
                  the batch dimension. The sizes of the remaining dimensions are expected to match the \
                  shape of corresponding output, but a mismatch was detected: grad_output[{i}] has a \
@@ -387,31 +440,29 @@ pub fn batched_gradients(
                  `grad_output` to be considered batched, consider using vmap.",
                 shape_text(g.shape()),
                 shape_text(&shape)
-            )));
+            ))));
         }
         sizes.push(g.shape()[0]);
     }
     let Some(&size) = sizes.first() else {
-        return guarded(|| gradients(outputs, grad_outputs, inputs, options));
+        return gradients(outputs, grad_outputs, inputs, options);
     };
     if sizes.iter().any(|&s| s != size) {
-        return Err(PyValueError::new_err(format!(
+        return Err(from_py(PyValueError::new_err(format!(
             "vmap: Expected all tensors to have the same size in the mapped dimension, got sizes \
              {sizes:?} for the mapped dimension"
-        )));
+        ))));
     }
-    guarded(|| {
-        let level = Running(batch::enter(size, Randomness::Error));
-        let add = |g: &Option<Tensor>| {
-            g.as_ref().map(|g| batch::add_axis(g, 0, level.0)).transpose()
-        };
-        let given = grad_outputs.iter().map(add).collect::<wengert::Result<Vec<_>>>()?;
-        let found = batch::backward::grad_at(outputs, &given, inputs, options)?;
-        let remove = |g: Option<Tensor>| {
-            g.map(|g| batch::remove_axis(&g, level.0, size, 0)).transpose()
-        };
-        found.into_iter().map(remove).collect()
-    })
+    let level = Running(batch::enter(size, Randomness::Error));
+    let add = |g: &Option<Tensor>| {
+        g.as_ref().map(|g| batch::add_axis(g, 0, level.0)).transpose()
+    };
+    let given = grad_outputs.iter().map(add).collect::<wengert::Result<Vec<_>>>()?;
+    let found = batch::backward::grad_at(outputs, &given, inputs, options)?;
+    let remove = |g: Option<Tensor>| {
+        g.map(|g| batch::remove_axis(&g, level.0, size, 0)).transpose()
+    };
+    found.into_iter().map(remove).collect()
 }
 
 fn shape_text(shape: &[usize]) -> String {
@@ -423,7 +474,10 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_vmap_enter, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_depth, m)?)?;
-    m.add_function(wrap_pyfunction!(_vmap_info, m)?)?;
+    m.add_function(wrap_pyfunction!(_innermost_level, m)?)?;
+    m.add_function(wrap_pyfunction!(_level_info, m)?)?;
+    m.add_function(wrap_pyfunction!(_suspend_levels, m)?)?;
+    m.add_function(wrap_pyfunction!(_resume_levels, m)?)?;
     m.add_function(wrap_pyfunction!(_add_batch_dim, m)?)?;
     m.add_function(wrap_pyfunction!(_remove_batch_dim, m)?)?;
     m.add_function(wrap_pyfunction!(_unwrap_batched, m)?)?;

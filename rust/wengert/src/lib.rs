@@ -11,6 +11,7 @@
 //! | [`graph`] | the tape: arena, recording, backward |
 //! | [`random`], [`mod@format`] | generator streams; printing |
 //! | [`kernels`] | loops over memory: no tensor, no graph |
+//! | [`profile`] | what ran when |
 //! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod layout;
 mod lock;
 pub mod memory_format;
 pub mod ops;
+pub mod profile;
 pub mod random;
 pub mod storage;
 pub mod tensor;

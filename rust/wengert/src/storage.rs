@@ -59,7 +59,8 @@ struct Header {
     written: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER && HEADER % align_of::<Foreign>() == 0);
+const _: () =
+    assert!(size_of::<Header>() == HEADER && HEADER.is_multiple_of(align_of::<Foreign>()));
 
 /// A counted handle to memory.
 pub struct Storage(NonNull<Header>);
@@ -197,6 +198,12 @@ impl Storage {
         }
     }
 
+    /// A write that is going on, and is counted even if it is left half done by unwinding.
+    #[inline]
+    pub(crate) fn write(&self) -> Write<'_> {
+        Write(self)
+    }
+
     /// Counts a write of somebody else.
     pub(crate) fn count_write(&self) {
         self.header().written.store(0, Ordering::Relaxed);
@@ -281,6 +288,18 @@ impl Storage {
                     alloc::deallocate(block, HEADER);
                 }
             }
+        }
+    }
+}
+
+/// See [`Storage::write`].
+pub(crate) struct Write<'a>(&'a Storage);
+
+impl Drop for Write<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.bump_version();
         }
     }
 }

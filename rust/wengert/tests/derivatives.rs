@@ -156,7 +156,7 @@ impl Scalarised<'_> {
         if !y.requires_grad() {
             return None;
         }
-        let create = Backward { create_graph: true, ..Default::default() };
+        let create = Backward { create_graph: true, retain_graph: true };
         let grads = gradients(&y, inputs, create);
         weighted(&grads.into_iter().flatten().collect::<Vec<_>>(), 23)
     }

@@ -30,7 +30,7 @@ fn gradients_accumulate_in_leaves() {
 fn second_order_of_a_pointwise_row() {
     let x = leaf(&[0.3]);
     let y = ops::unary::tanh(&x).unwrap();
-    let create = Backward { create_graph: true, ..Default::default() };
+    let create = Backward { create_graph: true, retain_graph: true };
     let g =
         graph::grad(&[y], &[None], std::slice::from_ref(&x), create).unwrap()[0].clone().unwrap();
     let gg = graph::grad(&[g], &[None], &[x], Backward::default()).unwrap()[0].clone().unwrap();

@@ -314,7 +314,7 @@ fn measure(f: &Function, inputs: &[Tensor]) -> wengert::Result<Tensor> {
 }
 
 fn gradient(y: &Tensor, inputs: &[Tensor], create_graph: bool) -> Vec<Tensor> {
-    let options = Backward { create_graph, ..Default::default() };
+    let options = Backward { create_graph, retain_graph: create_graph };
     let found = graph::grad(std::slice::from_ref(y), &[None], inputs, options).unwrap();
     found
         .into_iter()
@@ -428,7 +428,8 @@ fn first_and_second_derivatives_are_differences() {
         (
             "index_fill",
             Box::new(|x| {
-                along::index_fill(&x[0], 0, &index(&[2, 0], &[2]), Scalar::Int(3), Dest::New)
+                let three = Tensor::wrapped(Scalar::Int(3))?;
+                along::index_fill(&x[0], 0, &index(&[2, 0], &[2]), &three, Dest::New)
             }),
             vec![counted(&[3, 2])],
         ),

@@ -116,6 +116,27 @@ pub fn stack() -> SmallVec<[Level; 2]> {
     STACK.with_borrow(|stack| SmallVec::from_slice(stack))
 }
 
+/// Says which levels this thread works for; those that begin and end here are counted here.
+pub(crate) fn set_stack(levels: Vec<Level>) {
+    STACK.with_borrow_mut(|stack| *stack = levels);
+}
+
+/// Takes a level and those inside it off this thread, until [`resume`].
+pub fn suspend(id: u32) -> Vec<Level> {
+    STACK.with_borrow_mut(|stack| {
+        let at = stack.iter().position(|level| level.id >= id).unwrap_or(stack.len());
+        stack.split_off(at)
+    })
+}
+
+/// Puts back what [`suspend`] took off, in the place of what somebody left open meanwhile.
+pub fn resume(levels: Vec<Level>) {
+    if let Some(first) = levels.first() {
+        exit(first.id);
+    }
+    STACK.with_borrow_mut(|stack| stack.extend(levels));
+}
+
 /// The place of a level on this thread, counted from 1.
 pub fn depth_of(id: u32) -> Option<usize> {
     STACK.with_borrow(|stack| stack.iter().position(|level| level.id == id).map(|i| i + 1))

@@ -1,12 +1,14 @@
 //! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
 
 use super::arena::NodeRef;
-use super::explain;
+use super::explain::{self, Story};
 use super::mode::is_tracking;
 use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
 use super::site::Site;
+use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::ops;
+use crate::ops::{self, pointwise::is_dense};
+use crate::storage::Storage;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
 use smallvec::{SmallVec, smallvec};
@@ -22,15 +24,15 @@ pub(super) fn conform(
     if !meta.has_shape(gradient.shape()) {
         let shape = meta.shape();
         if !ops::reduce::is_expandable(&shape, gradient.shape()) {
-            bail!(
-                Grad,
-                "",
-                "Function {} returned an invalid gradient at index {index} - got {:?} but expected \
-                 shape compatible with {:?}",
-                node.name(),
+            let name = node.name();
+            return Err(Story::new(format!(
+                "Function {name} returned an invalid gradient at index {index} - got {:?} but \
+                 expected shape compatible with {:?}",
                 gradient.shape(),
                 &shape[..]
-            );
+            ))
+            .at(&format!("{} ran", explain::operation(name)), node.site())
+            .error(Kind::Grad));
         }
         gradient = ops::reduce::sum_to_size(&gradient, &shape)?;
     }
@@ -85,6 +87,35 @@ pub(super) fn own(gradient: Tensor) -> Result<Tensor> {
     let copy = Tensor::uninitialised("grad", gradient.shape(), gradient.dtype())?;
     copy.copy_raw(&gradient);
     Ok(copy)
+}
+
+/// The gradient that becomes the first of a leaf, laid out as that asks for: this one if nobody
+/// shares it, else a copy, which is recorded if the pass is.
+pub(super) fn taken_over(gradient: Tensor, leaf: &Tensor) -> Result<Tensor> {
+    let like_leaf = !leaf.is_contiguous() && is_dense(leaf.layout());
+    let fits = match like_leaf {
+        true => same_strides(gradient.layout(), leaf.layout()),
+        false => gradient.is_contiguous(),
+    };
+    if fits && gradient.is_unique() {
+        return Ok(gradient);
+    }
+    let layout = match like_leaf {
+        true => Layout::strided(leaf.shape(), leaf.layout().strides(), 0),
+        false => leaf.layout().to_row_major(),
+    };
+    let bytes = layout.numel() * gradient.dtype().size();
+    if is_tracking() && gradient.requires_grad() {
+        return ops::cast::clone_into(&gradient, &layout, bytes);
+    }
+    let copy = Tensor::from_parts(Storage::uninitialised(bytes)?, layout, gradient.dtype());
+    copy.copy_raw(&gradient);
+    Ok(copy)
+}
+
+fn same_strides(a: &Layout, b: &Layout) -> bool {
+    let mut axes = a.shape().iter().zip(a.strides().iter().zip(b.strides()));
+    axes.all(|(&n, (s, t))| n <= 1 || s == t)
 }
 
 /// The end of the line for a leaf: what arrives here goes into its `.grad`.

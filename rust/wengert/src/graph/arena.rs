@@ -333,6 +333,11 @@ impl NodeRef {
         }
     }
 
+    /// How many handles to this node there are.
+    pub(super) fn owners(&self) -> usize {
+        handles(self.slot().counts.load(Ordering::Acquire)) as usize
+    }
+
     /// An address that identifies the node while it lives.
     pub fn address(&self) -> usize {
         self.0.as_ptr() as usize
@@ -425,7 +430,15 @@ fn drop_node(slot: NonNull<Slot>) {
     shared.counts.store((next as u64) << 32, Ordering::Release);
     // SAFETY: the count is zero: the node is initialised and nobody else can reach it. It is
     // dropped exactly once, here.
-    unsafe { (*shared.node.get()).assume_init_drop() };
+    unsafe {
+        let node = (*shared.node.get()).assume_init_mut();
+        if let Some(remains) = node.bequest()
+            && let Ok(remains) = NodeRef::new(remains)
+        {
+            node.op.outlived(remains);
+        }
+        (*shared.node.get()).assume_init_drop();
+    }
     let kept = LOCAL.try_with(|local| {
         local.count(-1);
         local.push(slot);

@@ -25,6 +25,7 @@
 //! Nothing recurses over the graph, and no lock is held while a rule or a hook runs.
 
 use super::accumulate::{add_up, conform};
+use super::anomaly;
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
@@ -34,7 +35,8 @@ use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
-use crate::kernels::threads;
+use crate::kernels::{interrupt, threads};
+use crate::profile;
 use crate::tensor::{Tensor, WeakTensor};
 use crate::{Error, Result, bail};
 use smallvec::{SmallVec, smallvec};
@@ -48,7 +50,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How a backward pass is to run.
 #[derive(Clone, Copy, Default)]
 pub struct Backward {
-    /// Keep saved tensors, so that the graph can be walked again.
+    /// Keep saved tensors, so that the graph can be walked again. Whoever records the pass mostly
+    /// wants that, too.
     pub retain_graph: bool,
     /// Record the pass itself, for derivatives of the gradients.
     pub create_graph: bool,
@@ -123,15 +126,34 @@ pub fn grad_at(
     Ok(std::mem::take(&mut pass.captured))
 }
 
-static INTERRUPT: OnceLock<fn() -> Result<()>> = OnceLock::new();
-
-/// Installs a check that long passes make now and then; an error stops them (Ctrl-C).
+/// Installs a check that long passes and long loops make now and then; an error stops them (Ctrl-C).
 pub fn set_interrupt_check(check: fn() -> Result<()>) {
-    // A second call would be by a second embedding; the first one keeps working.
-    let _ = INTERRUPT.set(check);
+    interrupt::set_check(check);
 }
 
-const INTERRUPT_EVERY: u32 = 1024;
+/// What a pass does between two looks, in elements; a node counts as [`NODE`].
+const STRETCH: usize = 1 << 20;
+const NODE: usize = 1 << 10;
+
+/// Runs a function while other threads may use the embedding language.
+pub type Unlocked = fn(&mut (dyn FnMut() + Send));
+
+static UNLOCKED: OnceLock<Unlocked> = OnceLock::new();
+
+/// Installs how to run long rules while the embedding language goes on; the first one wins.
+pub fn set_unlocked(unlocked: Unlocked) {
+    let _ = UNLOCKED.set(unlocked);
+}
+
+fn unlocked<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let Some(unlocked) = UNLOCKED.get() else { return work() };
+    let (mut work, mut result) = (Some(work), None);
+    unlocked(&mut || result = work.take().map(|work| work()));
+    result.expect("an embedding runs what it is given, once")
+}
+
+/// Elements from which a rule is worth that.
+const LONG: usize = 1 << 18;
 
 /// One gradient slot per output of a node.
 type Buffers = SmallVec<[Option<Tensor>; 1]>;
@@ -174,6 +196,8 @@ struct Pass {
     captured: Vec<Option<Tensor>>,
     leaves: Vec<Arrival>,
     retained: Vec<(WeakTensor, Tensor)>,
+    /// Elements since the last look at interrupts.
+    done: usize,
 }
 
 static PASSES: AtomicU32 = AtomicU32::new(1);
@@ -192,6 +216,7 @@ impl Pass {
             captured: Vec::new(),
             leaves: Vec::new(),
             retained: Vec::new(),
+            done: 0,
         }
     }
 
@@ -305,19 +330,21 @@ impl Pass {
                 ready.push((visit.node.seq, i as u32));
             }
         }
-        let mut steps = 0u32;
         while let Some((_, index)) = ready.pop() {
-            steps = steps.wrapping_add(1);
-            if steps.is_multiple_of(INTERRUPT_EVERY)
-                && let Some(check) = INTERRUPT.get()
-            {
-                check()?;
+            self.done += NODE;
+            if self.done >= STRETCH {
+                self.done = 0;
+                interrupt::check()?;
             }
             let node = self.visits[index as usize].node.clone();
             self.run_ahead(index, &node, &ready);
-            let gradients = match self.visits[index as usize].early.take() {
-                Some(early) => early?,
-                None => self.step(index, &node)?,
+            let ran = match self.visits[index as usize].early.take() {
+                Some(early) => early,
+                None => self.step(index, &node),
+            };
+            let gradients = match ran {
+                Ok(gradients) if !anomaly::is_enabled() => gradients,
+                ran => anomaly::examine(&node, ran)?,
             };
             for (k, edge) in node.edges().iter().enumerate() {
                 let Some(edge) = edge else { continue };
@@ -360,18 +387,20 @@ impl Pass {
             return 0;
         }
         let state = node.state.lock();
-        if state.hooks.as_ref().is_some_and(|h| h.is_observed()) {
+        if state.hooks.as_ref().is_some_and(|h| !h.is_passive()) {
             return 0;
         }
-        let saved: usize = state.saved.iter().map(|s| s.tensor.numel()).sum();
+        let saved: usize = state.saved.iter().flat_map(|s| &s.tensor).map(Tensor::numel).sum();
         node.op.work(gradients + saved)
     }
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
         // Tangents belong to levels of this thread.
-        let serial =
-            self.options.create_graph || mode::is_forward() || !task::is_multithreading_enabled();
+        let serial = self.options.create_graph
+            || mode::is_forward()
+            || !task::is_multithreading_enabled()
+            || anomaly::is_enabled();
         if ready.is_empty() || serial || self.work(index, node) < WORTH_A_THREAD {
             return;
         }
@@ -397,19 +426,21 @@ impl Pass {
             }
         }
         let inferring = is_inference_mode();
-        threads::scope(|scope| {
-            let mut jobs = jobs.iter_mut();
-            let own = jobs.next();
-            for job in jobs {
-                scope.spawn(move || {
-                    let _values = GradMode::new(false);
-                    let _mode = inferring.then(|| InferenceMode::new(true));
+        unlocked(|| {
+            threads::scope(|scope| {
+                let mut jobs = jobs.iter_mut();
+                let own = jobs.next();
+                for job in jobs {
+                    scope.spawn(move || {
+                        let _values = GradMode::new(false);
+                        let _mode = inferring.then(|| InferenceMode::new(true));
+                        job.run();
+                    });
+                }
+                if let Some(job) = own {
                     job.run();
-                });
-            }
-            if let Some(job) = own {
-                job.run();
-            }
+                }
+            });
         });
         for job in jobs {
             self.visits[job.index as usize].early = job.result;
@@ -418,8 +449,12 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        let keeps = self.options.retain_graph || self.options.create_graph;
-        node.unpack((!keeps).then_some(self.site), needs)
+        node.unpack(self.frees(), needs)
+    }
+
+    /// The place of this pass, if it frees the graph.
+    fn frees(&self) -> Option<Site> {
+        (!self.options.retain_graph).then_some(self.site)
     }
 
     /// Adds a contribution to a gradient slot.
@@ -435,11 +470,12 @@ impl Pass {
     /// Runs one node: its hooks, what is wanted of it, and its rule.
     fn step(&mut self, index: u32, node: &NodeRef) -> Result<Gradients> {
         let mut buffers = std::mem::take(&mut self.visits[index as usize].buffers);
+        let _span = turn(node, &buffers, "autograd::engine::evaluate_function: ");
         if !self.plan.needs(index) {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let observed = node.state.lock().hooks.as_ref().is_some_and(|h| h.is_observed());
-        let _at = observed.then(|| At::node(node));
+        let _at = (observed || anomaly::is_enabled()).then(|| At::node(node));
         if let Some(leaf) = node.op.leaf() {
             self.reach_leaf(node, leaf, observed, &mut buffers)?;
             return Ok(Gradients::new());
@@ -461,15 +497,27 @@ impl Pass {
         self.rule(node, &buffers)
     }
 
-    fn rule(&self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
-        if buffers.iter().all(Option::is_none) {
+    fn rule(&mut self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
+        let fetches = node.op.fetches_saved();
+        if !fetches && buffers.iter().all(Option::is_none) {
             return Ok(smallvec![None; node.edges().len()]);
         }
-        apply(node, &self.unpack(node)?, buffers)
+        let context = self.unpack(node)?;
+        let gradients: usize = buffers.iter().flatten().map(Tensor::numel).sum();
+        let elements = gradients + context.elements();
+        self.done += elements;
+        if elements >= LONG && !node.op.needs_calling_thread() {
+            return unlocked(|| apply(node, &context, buffers));
+        }
+        let gradients = apply(node, &context, buffers)?;
+        if fetches && let Some(site) = self.frees() {
+            node.free_saved(site);
+        }
+        Ok(gradients)
     }
 
     /// The rule of a node between its pre-hooks and post-hooks.
-    fn observed_rule(&self, node: &NodeRef, buffers: &mut Buffers) -> Result<Gradients> {
+    fn observed_rule(&mut self, node: &NodeRef, buffers: &mut Buffers) -> Result<Gradients> {
         hooks::pre(node, buffers)?;
         let mut gradients = self.rule(node, buffers)?;
         let hooks = hooks::post_hooks(node);
@@ -553,6 +601,24 @@ impl Drop for Pass {
     }
 }
 
+/// A node's turn, for those who record what runs.
+#[inline]
+fn turn(node: &Node, gradients: &[Option<Tensor>], prefix: &str) -> Option<Box<profile::Span>> {
+    let name = || match node.op.leaf() {
+        Some(_) => format!("{prefix}torch::autograd::{}", node.name()).into(),
+        None => format!("{prefix}{}", node.name()).into(),
+    };
+    profile::span(profile::Category::Backward, name, |event, options| {
+        event.sequence = node.op.leaf().is_none().then_some(node.seq);
+        if options.shapes {
+            event.shapes = gradients.iter().flatten().map(|g| g.shape().to_vec()).collect();
+        }
+        if options.sites {
+            event.sites.push(node.site());
+        }
+    })
+}
+
 impl NodeRef {
     /// Applies the rule outside of any pass: no hooks, nothing freed, gradients of all inputs. For an
     /// accumulator, adds to its leaf's `.grad`.
@@ -592,6 +658,7 @@ pub(super) fn apply(
     context: &Context,
     gradients: &[Option<Tensor>],
 ) -> Result<Gradients> {
+    let _span = turn(node, gradients, "");
     caught(|| node.op.backward(context, gradients))
 }
 

@@ -14,7 +14,7 @@ pub struct Holding {
     /// Where the operations ran.
     pub site: Site,
     /// The name of their nodes, and of others if one line has several, in order of number.
-    pub names: Vec<(&'static str, usize)>,
+    pub names: Vec<(String, usize)>,
     /// How many nodes.
     pub nodes: usize,
     /// Bytes of memory that they saved for backward, each storage counted once, where the oldest
@@ -47,17 +47,16 @@ pub fn census() -> Vec<Holding> {
             saved: 0,
         });
         holding.nodes += 1;
-        for saved in &state.saved {
-            let tensor = &saved.tensor;
+        for tensor in state.saved.iter().flat_map(|s| &s.tensor) {
             let lives_anyway = tensor.requires_grad() && tensor.is_leaf();
             if !lives_anyway && seen.insert(tensor.storage().data()) {
                 holding.saved += tensor.storage().bytes();
             }
         }
         drop(state);
-        match holding.names.iter_mut().find(|(name, _)| *name == node.name()) {
+        match holding.names.iter_mut().find(|(name, _)| name == node.name()) {
             Some((_, count)) => *count += 1,
-            None => holding.names.push((node.name(), 1)),
+            None => holding.names.push((node.name().to_owned(), 1)),
         }
     }
     // No lock is held here, and the handles go: some may be the last ones by now.

@@ -2,14 +2,30 @@
 //!
 //! Everything that can fail is computed before the first `.grad` is written, so that a pass changes
 //! all of them or none. Whoever observes the accumulation is told after the last is written.
+//!
+//! The rules of `.grad` are PyTorch's:
+//!
+//! * The first gradient of a leaf is *taken over* if nobody else has it and it is laid out like the
+//!   leaf; else it is copied. A leaf without gaps gives its gradient its own strides, any other gets
+//!   a row-major one.
+//! * A later one is added in place, so `.grad` stays the same tensor with the strides it has; under
+//!   `create_graph` a new tensor takes its place, because the old one may be part of a graph.
+//! * The gradient that a computed tensor keeps (`retain_grad`) is a new tensor each time.
+//!
+//! Passes of several threads may end in one leaf. From reading the first `.grad` to writing the last
+//! one a pass has the [`COMMIT`] lock, so that each gradient is counted; what is replaced is dropped
+//! after the lock. Ctrl-C waits until all is written.
 
-use super::accumulate::own;
+use super::accumulate::{own, taken_over};
 use super::arena::NodeRef;
+use super::fork::{self, lock};
 use super::hooks::{self, PostHook, Snapshot};
 use super::mode::{self, GradMode};
 use super::task::At;
+use crate::kernels::interrupt::Interruptible;
 use crate::tensor::{LeafHooks, Tensor, WeakTensor};
 use crate::{Result, ops};
+use std::sync::{Mutex, MutexGuard};
 
 /// A gradient at its leaf, with whoever waits for its accumulation.
 pub(super) struct Arrival {
@@ -31,13 +47,29 @@ pub(super) struct Commit {
     pub retained: Vec<(WeakTensor, Tensor)>,
 }
 
+/// Held while gradients are written.
+static COMMIT: Mutex<()> = Mutex::new(());
+
+/// The lock, taken for a fork.
+pub(super) type Held = MutexGuard<'static, ()>;
+
+/// Takes the lock, for a fork.
+pub(super) fn hold() -> Held {
+    lock(&COMMIT)
+}
+
+/// What is to happen to a tensor's `.grad`.
+enum Write {
+    /// Another tensor takes its place.
+    Replace(Tensor, Tensor),
+    /// Something is added to it in place.
+    Add(Tensor, Tensor),
+}
+
 impl Commit {
     /// Hands the gradients over.
     pub(super) fn run(self, create_graph: bool) -> Result<()> {
         let _mode = GradMode::new(create_graph);
-        let tracking = mode::is_tracking();
-        let mut writes: Vec<(Tensor, Tensor)> = Vec::new();
-        let mut in_place: Vec<(Tensor, Tensor)> = Vec::new();
         let mut observed = Vec::new();
         let mut gradients = Vec::with_capacity(self.arrivals.len() + self.retained.len());
         for Arrival { leaf, gradient, observers } in self.arrivals {
@@ -45,27 +77,11 @@ impl Commit {
                 let seen = gradient.clone().filter(|_| !observers.post.is_empty());
                 observed.push((leaf.clone(), seen, observers));
             }
-            gradients.extend(gradient.map(|g| (leaf, g)));
+            gradients.extend(gradient.map(|g| (leaf, g, true)));
         }
-        gradients.extend(self.retained.into_iter().filter_map(|(t, g)| Some((t.upgrade()?, g))));
-        for (tensor, gradient) in gradients {
-            match tensor.grad() {
-                None => {
-                    let owned = if tracking { gradient } else { own(gradient)? };
-                    writes.push((tensor, owned));
-                }
-                Some(old) if tracking || old.check_writable("add").is_err() => {
-                    writes.push((tensor, ops::add(&old, &gradient)?));
-                }
-                Some(old) => in_place.push((old, gradient)),
-            }
-        }
-        for (old, gradient) in in_place {
-            ops::add_assign(&old, &gradient)?;
-        }
-        for (tensor, gradient) in writes {
-            tensor.set_grad(Some(gradient));
-        }
+        let retained = self.retained.into_iter();
+        gradients.extend(retained.filter_map(|(t, g)| Some((t.upgrade()?, g, false))));
+        write(gradients)?;
         for (leaf, gradient, observers) in observed {
             let Observers { leaf: hooks, node, post } = &*observers;
             let _at = At::node(node);
@@ -74,4 +90,51 @@ impl Commit {
         }
         Ok(())
     }
+}
+
+/// Writes gradients, each of a leaf or of a computed tensor.
+fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
+    if gradients.is_empty() {
+        return Ok(());
+    }
+    fork::install();
+    let tracking = mode::is_tracking();
+    let mut retired = Vec::with_capacity(gradients.len());
+    let mut writes = Vec::with_capacity(gradients.len());
+    {
+        let _lock = lock(&COMMIT);
+        let _whole = Interruptible::new(false);
+        for (tensor, gradient, is_leaf) in gradients {
+            writes.push(match tensor.grad() {
+                None if is_leaf => {
+                    let owned = taken_over(gradient, &tensor)?;
+                    Write::Replace(tensor, owned)
+                }
+                None if tracking => Write::Replace(tensor, gradient),
+                None => Write::Replace(tensor, own(gradient)?),
+                Some(old) if tracking || !is_leaf || old.check_writable("add").is_err() => {
+                    let sum = ops::add(&old, &gradient)?;
+                    retired.extend([old, gradient]);
+                    Write::Replace(tensor, sum)
+                }
+                Some(old) => Write::Add(old, gradient),
+            });
+        }
+        for write in &writes {
+            if let Write::Add(old, gradient) = write {
+                ops::add_assign(old, gradient)?;
+            }
+        }
+        for write in writes {
+            match write {
+                Write::Add(old, gradient) => retired.extend([old, gradient]),
+                Write::Replace(tensor, gradient) => {
+                    retired.extend(tensor.swap_grad(Some(gradient)));
+                    retired.push(tensor);
+                }
+            }
+        }
+    }
+    drop(retired);
+    Ok(())
 }

@@ -12,27 +12,28 @@ use super::node::{Edge, Node, Origin};
 use super::site::Site;
 use crate::layout::ShapeText;
 use crate::tensor::{Severed, Tensor};
-use crate::{Error, Kind};
+use crate::{DType, Error, Kind};
 use std::fmt::Write;
 
 /// A message that grows line by line.
-pub(crate) struct Story(String);
+pub struct Story(String);
 
 impl Story {
+    /// Begins with a sentence that users may search for.
     #[cold]
-    pub(crate) fn new(sentence: impl Into<String>) -> Story {
+    pub fn new(sentence: impl Into<String>) -> Story {
         Story(sentence.into())
     }
 
     /// Adds a line.
-    pub(crate) fn line(mut self, text: &str) -> Story {
+    pub fn line(mut self, text: &str) -> Story {
         self.0.push_str("\n  ");
         self.0.push_str(text);
         self
     }
 
     /// Adds a line that ends in a place, if that is known.
-    pub(crate) fn at(mut self, what: &str, site: Site) -> Story {
+    pub fn at(mut self, what: &str, site: Site) -> Story {
         if let Some(place) = site.place() {
             // Writing to a string does not fail.
             let _ = write!(self.0, "\n  {what} at {place}");
@@ -41,20 +42,43 @@ impl Story {
     }
 
     /// Ends with what to do.
-    pub(crate) fn fix(self, text: &str) -> Story {
+    pub fn fix(self, text: &str) -> Story {
         let mut story = self.line("Fix: ");
         story.0.push_str(text);
         story
     }
 
+    /// Adds what made a tensor, its shape, and where.
+    pub fn maker_of(self, tensor: &Tensor) -> Story {
+        let shape = ShapeText(tensor.shape());
+        match tensor.edge_if_any() {
+            Some(e) if e.node.op().leaf().is_none() => {
+                let name = operation(e.node.name());
+                let site = e.node.site();
+                match site.place() {
+                    Some(_) => {
+                        self.at(&format!("It has shape {shape} and was made by {name}"), site)
+                    }
+                    None => self.line(&format!("It has shape {shape} and was made by {name}.")),
+                }
+            }
+            _ => self.line(&format!("It is a leaf of shape {shape}.")),
+        }
+    }
+
+    /// The text so far.
+    pub fn text(self) -> String {
+        self.0
+    }
+
     /// The error.
-    pub(crate) fn error(self, kind: Kind) -> Error {
+    pub fn error(self, kind: Kind) -> Error {
         Error::plain(kind, self.0)
     }
 }
 
 /// The operation's name as PyTorch's messages have it: `Exp` for `ExpBackward0`.
-pub(crate) fn operation(node: &'static str) -> &'static str {
+pub fn operation(node: &str) -> &str {
     let stem = node.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.strip_suffix("Backward").filter(|s| !s.is_empty()).unwrap_or(node)
 }
@@ -62,16 +86,14 @@ pub(crate) fn operation(node: &'static str) -> &'static str {
 /// A tensor that `node` saved was written to.
 #[cold]
 pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -> Error {
+    let which = |k, node: &Node| format!(", which is output {k} of {},", operation(node.name()));
     let maker = match origin {
-        Origin::Output(k) => Some((u32::from(k), node.name())),
+        Origin::Output(k) => which(u32::from(k), node),
         _ => saved
             .edge_if_any()
             .filter(|e| e.node.op().leaf().is_none())
-            .map(|e| (e.output, e.node.name())),
+            .map_or(String::new(), |e| which(e.output, &e.node)),
     };
-    let maker = maker.map_or(String::new(), |(k, name)| {
-        format!(", which is output {k} of {},", operation(name))
-    });
     let now = saved.storage().version();
     let writes = match now.wrapping_sub(version) {
         1 => "It was overwritten".to_owned(),
@@ -144,7 +166,8 @@ pub(super) fn leaf_view_written(target: &Tensor, base: &Tensor, op: &'static str
         ),
         Site::here(),
     );
-    let story = match target.edge_if_any() {
+    let maker = target.edge_if_any();
+    let story = match &maker {
         Some(e) => story.at(&format!("{} made the view", operation(e.node.name())), e.node.site()),
         None => story,
     };
@@ -161,18 +184,8 @@ fn named(op: &'static str) -> String {
 /// `root` has more than one element and no gradient was given.
 #[cold]
 pub(super) fn not_scalar(root: &Tensor) -> Error {
-    let shape = ShapeText(root.shape());
-    let story = Story::new("grad can be implicitly created only for scalar outputs");
-    let story = match root.edge_if_any() {
-        Some(e) if e.node.op().leaf().is_none() => {
-            let name = operation(e.node.name());
-            story
-                .line(&format!("This one is the result of {name} and has shape {shape}."))
-                .at(&format!("{name} ran"), e.node.site())
-        }
-        _ => story.line(&format!("This one is a leaf of shape {shape}.")),
-    };
-    story
+    Story::new("grad can be implicitly created only for scalar outputs")
+        .maker_of(root)
         .fix("reduce it first, for example with .sum() or .mean(), or pass gradient=.")
         .error(Kind::Grad)
 }
@@ -215,6 +228,15 @@ pub(super) fn no_history(root: &Tensor, index: usize) -> Error {
             "set requires_grad=True on what to differentiate by before computing with it; no_grad(), \
              detach(), .data, .item() and NumPy on the way end the graph.",
         )
+        .error(Kind::Grad)
+}
+
+/// A tensor of this type cannot require grad; `sentence` is PyTorch's, which has several.
+#[cold]
+pub fn not_differentiable(dtype: DType, sentence: &str) -> Error {
+    Story::new(sentence)
+        .line(&format!("This one is of type {dtype}."))
+        .fix("make it floating first, for example with .float() or dtype=torch.float32.")
         .error(Kind::Grad)
 }
 

@@ -1,4 +1,4 @@
-//! The arena's locks across `fork`: taken before it, given back on both sides.
+//! The graph's locks across `fork`: taken before it, given back on both sides.
 //!
 //! Only the thread that forks exists in the child. A lock that another one held at that moment would
 //! stay locked there for ever, and what it protects might be half changed. So a handler takes all
@@ -25,11 +25,11 @@ pub(crate) fn install() {}
 #[cfg(unix)]
 mod unix {
     use crate::exports;
-    use crate::graph::arena;
+    use crate::graph::{arena, commit};
     use std::cell::RefCell;
     use std::sync::Once;
 
-    type Held = (exports::Held, arena::Held);
+    type Held = (commit::Held, exports::Held, arena::Held);
 
     thread_local! {
         /// All locks, between the two sides of a fork.
@@ -48,7 +48,7 @@ mod unix {
     }
 
     extern "C" fn prepare() {
-        let held = (exports::hold(), arena::hold());
+        let held = (commit::hold(), exports::hold(), arena::hold());
         // While the thread's locals are being destroyed the locks are simply given back.
         let _ = HELD.try_with(|slot| slot.replace(Some(held)));
     }

@@ -27,7 +27,7 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
-use super::mode::{self, FORWARD, RECORD, switch};
+use super::mode::{self, FORWARD, PerThread, RECORD, switch};
 use super::node::{Context, Gradients, Op};
 use super::record::attach;
 use super::transpose::transpose;
@@ -136,8 +136,20 @@ pub(super) fn refresh() {
     switch(FORWARD, open && ENABLED.get() && !super::is_inference_mode());
 }
 
+/// All levels that are open on this thread.
+pub(super) fn levels() -> Vec<Arc<Level>> {
+    OPEN.with_borrow(Vec::clone)
+}
+
+/// Makes these the levels that are open on this thread.
+pub(super) fn set_levels(levels: Vec<Arc<Level>>) {
+    let before = OPEN.replace(levels);
+    refresh();
+    drop(before);
+}
+
 /// The levels that tangents are computed for, outermost first.
-fn active() -> SmallVec<[Arc<Level>; 2]> {
+pub(super) fn active() -> SmallVec<[Arc<Level>; 2]> {
     if !mode::is_forward() {
         return SmallVec::new();
     }
@@ -210,13 +222,13 @@ pub fn set_forward_enabled(enabled: bool) -> bool {
 }
 
 /// The levels from a given one inwards, closed until this guard is dropped.
-struct Below {
+pub(super) struct Below {
     inner: Vec<Arc<Level>>,
     mode: u32,
 }
 
 impl Below {
-    fn new(level: &Level) -> Below {
+    pub(super) fn new(level: &Level) -> Below {
         let inner = OPEN.with_borrow_mut(|open| open.split_off(level.depth.min(open.len())));
         Below { inner, mode: switch(FORWARD, level.depth > 0 && mode::is_forward()) }
     }
@@ -319,7 +331,7 @@ pub fn innermost(x: &Tensor) -> Result<Option<Tensor>> {
 }
 
 /// Whether elements lie in memory in the same way.
-fn same_strides(a: &Tensor, b: &Tensor) -> bool {
+pub(super) fn same_strides(a: &Tensor, b: &Tensor) -> bool {
     let (a, b) = (a.layout(), b.layout());
     let mut axes = a.shape().iter().zip(a.strides()).zip(b.strides());
     a.shape() == b.shape() && (a.numel() == 0 || axes.all(|((&n, s), t)| n == 1 || s == t))
@@ -334,7 +346,7 @@ fn laid_out_like(x: &Tensor, model: &Tensor) -> Result<Tensor> {
 }
 
 /// A tangent as it must be to become that of `output`, given what it was computed from.
-fn fit(tangent: Tensor, output: &Tensor, sources: &[Option<Tensor>]) -> Result<Tensor> {
+pub(super) fn fit(tangent: Tensor, output: &Tensor, sources: &[Option<Tensor>]) -> Result<Tensor> {
     let mut tangent = cast::to_dtype(&tangent, output.dtype())?;
     if tangent.shape() != output.shape() {
         tangent = view::expand_to(&tangent, output.shape())?;
@@ -354,22 +366,22 @@ pub(super) fn record(
     inputs: &[&Tensor],
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
-    let recorded = mode::mode() & RECORD != 0 && inputs.iter().any(|t| t.requires_grad());
+    let recorded = thread.mode.get() & RECORD != 0 && inputs.iter().any(|t| t.requires_grad());
     let levels = active();
     let Some(first) = outputs.iter().find(|t| t.dtype().is_floating()) else { return Ok(()) };
     if !inputs.iter().any(|t| t.is_dual()) || levels.is_empty() {
-        return if recorded { attach(outputs, inputs, saves, op, newest) } else { Ok(()) };
+        return if recorded { attach(outputs, inputs, saves, op, thread) } else { Ok(()) };
     }
     if !recorded {
         return push(&*op, outputs, inputs, saves, &levels);
     }
     // The node comes first, because the derivative may be a function of the result.
-    attach(outputs, inputs, saves, op, newest)?;
+    attach(outputs, inputs, saves, op, thread)?;
     let Some(edge) = first.grad_fn() else { return Ok(()) };
     push(edge.node.op(), outputs, inputs, saves, &levels)?;
-    edge.node.keep_tangents(outputs);
+    edge.node.keep_tangents(|k| outputs.get(k).copied());
     Ok(())
 }
 
@@ -490,17 +502,22 @@ pub(super) fn follow_write(target: &Tensor, result: Option<&Tensor>) -> Result<(
             (None, None) => {}
             (Some(old), Some(new)) => cast::copy_(&old, &new)?,
             (Some(old), None) => create::zero_(&old)?,
-            (None, Some(new)) => match target.forward_base() {
-                None => target.set_tangent(&level, fit(new, target, &[result.cloned()])?),
-                Some(base) => {
-                    let zeros = Tensor::zeros(base.shape(), base.dtype())?;
-                    base.set_tangent(&level, laid_out_like(&zeros, &base)?);
-                    if let Some(part) = target.tangent(&level)? {
-                        cast::copy_(&part, &new)?;
-                    }
-                }
-            },
+            (None, Some(new)) => gain(target, fit(new, target, &[result.cloned()])?, &level)?,
         }
     }
     Ok(())
+}
+
+/// A tangent for what had none. The views of a base have theirs from it, so that a view's goes there.
+pub(super) fn gain(target: &Tensor, tangent: Tensor, level: &Arc<Level>) -> Result<()> {
+    let Some(base) = target.forward_base() else {
+        target.set_tangent(level, tangent);
+        return Ok(());
+    };
+    let zeros = Tensor::zeros(base.shape(), base.dtype())?;
+    base.set_tangent(level, laid_out_like(&zeros, &base)?);
+    match target.tangent(level)? {
+        Some(part) => cast::copy_(&part, &tangent),
+        None => Ok(()),
+    }
 }

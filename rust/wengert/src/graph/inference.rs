@@ -39,22 +39,42 @@ pub fn is_grad_asked_for() -> bool {
     ASKED.get().unwrap_or_else(super::is_grad_enabled)
 }
 
-/// What a thread was doing before its mode changed.
+/// What a thread does: whether it is in this mode, and whether recording is asked for.
 #[derive(Clone, Copy)]
-pub struct Before {
+pub struct Modes {
     inferring: bool,
     record: bool,
 }
 
 /// Switches the mode on this thread. Entering it switches recording off, leaving it on.
-pub fn set_inference_mode(on: bool) -> Before {
-    let before = Before { inferring: is_inference_mode(), record: is_grad_asked_for() };
-    Before { inferring: on, record: !on }.restore();
+pub fn set_inference_mode(on: bool) -> Modes {
+    let before = Modes::current();
+    Modes { inferring: on, record: !on }.restore();
     before
 }
 
-impl Before {
-    /// Goes back to it.
+impl Modes {
+    /// Those of this thread.
+    pub fn current() -> Modes {
+        Modes { inferring: is_inference_mode(), record: is_grad_asked_for() }
+    }
+
+    /// The same but for what is asked for about recording.
+    pub fn with_record(self, record: bool) -> Modes {
+        Modes { record, ..self }
+    }
+
+    /// As a number.
+    pub fn code(self) -> u8 {
+        self.record as u8 | (self.inferring as u8) << 1
+    }
+
+    /// From such a number.
+    pub fn of(code: u8) -> Modes {
+        Modes { inferring: code & 2 != 0, record: code & 1 != 0 }
+    }
+
+    /// Makes them those of this thread.
     pub fn restore(self) {
         match (ASKED.get().is_some(), self.inferring) {
             (false, true) => THREADS.fetch_add(1, Ordering::Relaxed),
@@ -81,7 +101,7 @@ impl Before {
 /// assert!(y.is_inference() && !y.requires_grad() && !is_inference_mode());
 /// # Ok::<(), wengert::Error>(())
 /// ```
-pub struct InferenceMode(Before);
+pub struct InferenceMode(Modes);
 
 impl InferenceMode {
     /// Switches the mode on or off.

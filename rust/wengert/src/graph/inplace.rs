@@ -72,13 +72,26 @@ pub fn before(target: &Tensor) -> Result<Tensor> {
     let copy = Tensor::uninitialised("clone", target.shape(), target.dtype())?;
     copy.copy_raw(target);
     let copy = match target.edge()? {
-        Some(edge) => copy.alias_with_edge(Some(edge)),
+        Some(edge) => copy.alias_with_edge(Some(unobserved(target, edge)?)),
         None => copy,
     };
     if target.is_dual() {
         forward::copy_tangents(&copy, target)?;
     }
     Ok(copy)
+}
+
+/// The way back from the old value of a view: for PyTorch it leads to the base at once, so that hooks
+/// on the old value do not run.
+fn unobserved(target: &Tensor, edge: Edge) -> Result<Edge> {
+    if target.has_base()
+        && edge.node.has_tensor_hooks()
+        && let Some(base) = target.base()
+        && let Some(part) = become_part(target, &base)?
+    {
+        return Ok(part);
+    }
+    Ok(edge)
 }
 
 /// Copies `result` into `target`, which takes over its history.
@@ -88,6 +101,7 @@ pub fn adopt(target: &Tensor, result: Tensor) -> Result<()> {
     } else {
         cast::to_dtype(&result, target.dtype())?
     };
+    let _write = target.storage().write();
     target.copy_raw(&result);
     target.storage().bump_version();
     if mode::is_forward() {

@@ -22,10 +22,14 @@
 //! * [`node`]: what a node is; saved tensors and their versions.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
-//! * [`inference`]: inference mode.
+//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
+//! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
+//!   writes.
+//! * [`custom`]: operations whose derivative a user wrote.
+//! * [`surroundings`]: what was said to a thread, for another one that works on its behalf.
 //! * [`site`]: where in the user's program something happened; [`explain`]: errors that say so.
-//! * [`census`]: which live graphs hold how much memory.
+//! * [`census`]: which live graphs hold how much memory; [`garbage`]: what only owns itself.
 //! * [`inplace`]: writes to tensors with history, also through views.
 //! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
 //! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
@@ -33,13 +37,16 @@
 //! * [`transform`]: inputs and results of function transforms.
 
 pub(crate) mod accumulate;
+pub mod anomaly;
 pub mod arena;
 pub mod backward;
 pub mod census;
 mod commit;
-mod explain;
+pub mod custom;
+pub mod explain;
 pub(crate) mod fork;
 pub mod forward;
+pub mod garbage;
 pub mod hooks;
 pub mod inference;
 pub mod inplace;
@@ -47,10 +54,13 @@ pub mod mode;
 pub mod node;
 mod point;
 pub mod record;
+pub mod saved;
 pub mod site;
+pub mod surroundings;
 pub mod task;
 pub mod transform;
 mod transpose;
+pub mod watch;
 
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use backward::{Backward, backward, backward_at, grad, grad_at};

@@ -6,6 +6,7 @@
 //! question an operation asks to find out that it is not on the usual path.
 
 use super::inference;
+use super::site::Site;
 use std::cell::Cell;
 
 /// Operations whose inputs require grad leave a node.
@@ -14,6 +15,12 @@ pub(super) const RECORD: u32 = 1;
 /// A level of forward mode is open: operations on dual tensors give dual tensors.
 pub(super) const FORWARD: u32 = 2;
 
+/// Tensors that are saved go through hooks, see [`saved`](super::saved).
+pub(super) const SAVED_TENSOR_HOOKS: u32 = 4;
+
+/// Somebody wants to know of writes, see [`watch`](super::watch).
+pub(super) const WATCHED_WRITES: u32 = 8;
+
 /// What a thread knows. The number of the newest node stands beside the mode because whoever
 /// records needs both, and finding a thread's variables costs a call in a shared library.
 pub(super) struct PerThread {
@@ -21,11 +28,19 @@ pub(super) struct PerThread {
     pub mode: Cell<u32>,
     /// Number of the newest node that this thread made or built upon.
     pub newest: Cell<u64>,
+    /// The site that stands for this thread while it does not run the host's code.
+    pub held: Cell<Option<Site>>,
 }
 
 thread_local! {
-    pub(super) static THREAD: PerThread =
-        const { PerThread { mode: Cell::new(RECORD), newest: Cell::new(0) } };
+    pub(super) static THREAD: PerThread = const {
+        PerThread { mode: Cell::new(RECORD), newest: Cell::new(0), held: Cell::new(None) }
+    };
+}
+
+/// Number of the newest node that this thread made or built upon.
+pub(crate) fn newest() -> u64 {
+    THREAD.with(|t| t.newest.get())
 }
 
 /// The word.
@@ -108,11 +123,29 @@ impl ValuesOnly {
     #[must_use = "the mode is restored when the guard is dropped"]
     #[allow(clippy::new_without_default)]
     pub fn new() -> ValuesOnly {
-        ValuesOnly(THREAD.with(|t| t.mode.replace(0)))
+        let rest = SAVED_TENSOR_HOOKS | WATCHED_WRITES;
+        ValuesOnly(THREAD.with(|t| t.mode.replace(t.mode.get() & rest)))
     }
 }
 
 impl Drop for ValuesOnly {
+    fn drop(&mut self) {
+        THREAD.with(|t| t.mode.set(self.0));
+    }
+}
+
+/// Recording until this guard is dropped, whatever the user asked for, in inference mode too: for
+/// graphs that no user sees.
+pub(super) struct Recording(u32);
+
+impl Recording {
+    #[must_use = "the mode is restored when the guard is dropped"]
+    pub(super) fn new() -> Recording {
+        Recording(THREAD.with(|t| t.mode.replace(t.mode.get() & FORWARD | RECORD)))
+    }
+}
+
+impl Drop for Recording {
     fn drop(&mut self) {
         THREAD.with(|t| t.mode.set(self.0));
     }

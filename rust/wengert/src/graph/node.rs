@@ -10,7 +10,9 @@
 
 use super::arena::NodeRef;
 use super::explain;
+use super::garbage::Owned;
 use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
+use super::saved::PackedTensor;
 use super::site::Site;
 use crate::Result;
 use crate::dtype::{DType, Scalar};
@@ -18,12 +20,13 @@ use crate::lock::Lock;
 use crate::ops::Value;
 use crate::tensor::{Tensor, WeakTensor};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::cell::Cell;
 
 /// A derivative rule, with whatever parameters the operation had.
 pub trait Op: Send + Sync {
     /// PyTorch's name of the node: `MulBackward0`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Gradients with respect to the inputs, given those of the outputs.
     ///
@@ -68,9 +71,38 @@ pub trait Op: Send + Sync {
         None
     }
 
+    /// Whether the rule fetches what the node saved itself, one tensor at a time, instead of
+    /// getting it in the [`Context`]. What it saved is freed after the rule, which runs even if no
+    /// gradient has arrived.
+    fn fetches_saved(&self) -> bool {
+        false
+    }
+
+    /// What the embedding language owns in this rule, so that it can find its own objects again.
+    fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
+        None
+    }
+
+    /// Told where the rest of the node went, when it dies although the embedding language has a use
+    /// for it, see [`Node::set_outlived`].
+    fn outlived(&self, remains: NodeRef) {
+        drop(remains);
+    }
+
+    /// The rule of what remains of a node that dies.
+    fn remains(&self) -> Option<Box<dyn Op>> {
+        None
+    }
+
     /// What the node keeps, under PyTorch's names, for those who look at the graph.
     fn attributes(&self) -> Attributes {
         Attributes::new()
+    }
+
+    /// Whether this input, which no gradient flows to, is a parameter of the operation for PyTorch,
+    /// whose node has no edge for it (a number, the condition of `where`).
+    fn hides(&self, _input: usize) -> bool {
+        false
     }
 }
 
@@ -81,7 +113,7 @@ pub type Attributes = Vec<(&'static str, Attribute)>;
 pub enum Attribute {
     /// A saved tensor, by its role.
     Saved(u8),
-    /// A saved number, by its role.
+    /// A saved tensor, by its role; a number if it stands for one.
     SavedNumber(u8),
     /// Tensors that the rule holds itself; `None` where there is none.
     Tensors(Vec<Option<Tensor>>),
@@ -131,6 +163,11 @@ impl Attribute {
     /// A word.
     pub fn text(value: &str) -> Attribute {
         Attribute::Value(Value::Str(value.to_owned()))
+    }
+
+    /// A tensor that the rule holds itself.
+    pub fn tensor(value: Option<Tensor>) -> Attribute {
+        Attribute::Value(value.map_or(Value::None, Value::Tensor))
     }
 
     /// Nothing was given.
@@ -215,9 +252,17 @@ pub(super) enum Origin {
     Value,
 }
 
+impl Origin {
+    /// The origin of what is this input, if it is one.
+    pub(super) fn of_input(index: Option<usize>) -> Origin {
+        index.map_or(Origin::Value, |i| Origin::Input(i as u16))
+    }
+}
+
 /// A tensor saved for the rule under a role that the rule chose.
 pub(super) struct Saved {
-    pub tensor: Tensor,
+    /// None if hooks store it, or there is nothing in this place.
+    pub tensor: Option<Tensor>,
     pub version: u32,
     pub origin: Origin,
     pub role: u8,
@@ -250,6 +295,10 @@ pub(super) struct NodeHooks {
     pub post: Hooks<PostHook>,
     /// Outputs whose gradient is kept in `.grad`.
     pub retain: Vec<(u32, WeakTensor)>,
+    /// Saved tensors that hooks store.
+    pub packed: Vec<PackedTensor>,
+    /// Whether the embedding language may need what the node knows after its death.
+    pub outlived: bool,
     /// The embedding language's object for this node, not owned.
     pub object: usize,
     /// What that language stores with the node.
@@ -263,6 +312,11 @@ impl NodeHooks {
             && self.pre.is_empty()
             && self.post.is_empty()
             && self.retain.is_empty())
+    }
+
+    /// Whether the rule may run ahead of its turn.
+    pub(super) fn is_passive(&self) -> bool {
+        !self.is_observed() && self.packed.is_empty()
     }
 }
 
@@ -291,7 +345,7 @@ pub(super) fn next_seq(edges: &[Option<Edge>], newest: &Cell<u64>) -> u64 {
 
 impl Node {
     /// PyTorch's name: `MulBackward0`.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         self.op.name()
     }
 
@@ -303,6 +357,12 @@ impl Node {
     /// One edge per input; `None` where no gradient flows.
     pub fn edges(&self) -> &[Option<Edge>] {
         &self.edges
+    }
+
+    /// Which edges PyTorch's node has as well, see [`Op::hides`].
+    pub fn shown(&self) -> SmallVec<[bool; 4]> {
+        let shown = |(k, edge): (usize, &Option<Edge>)| edge.is_some() || !self.op.hides(k);
+        self.edges.iter().enumerate().map(shown).collect()
     }
 
     /// One entry per output.
@@ -324,6 +384,11 @@ impl Node {
     /// Adds an observer of the gradient of one output.
     pub fn add_tensor_hook(&self, output: u32, hook: Hook<TensorHook>) {
         self.state.lock().hooks.get_or_insert_default().tensor.push(output, hook);
+    }
+
+    /// Whether anybody observes the gradient of an output.
+    pub(super) fn has_tensor_hooks(&self) -> bool {
+        self.state.lock().hooks.as_ref().is_some_and(|h| !h.tensor.is_empty())
     }
 
     /// Adds an observer of the gradients of the outputs.
@@ -367,13 +432,27 @@ impl Node {
 
     /// Shows all objects of the embedding language that this node keeps alive. `visit` runs under the
     /// node's lock and must not call back.
-    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+    pub fn hosts(&self, mut visit: impl FnMut(&(dyn Any + Send + Sync))) {
+        if let Some(host) = self.op.host() {
+            visit(host);
+        }
         let state = self.state.lock();
         let Some(h) = &state.hooks else { return };
-        h.tensor.hosts().for_each(|(_, host)| visit(host));
-        h.pre.hosts().for_each(|(_, host)| visit(host));
-        h.post.hosts().for_each(|(_, host)| visit(host));
-        h.notes.iter().for_each(visit);
+        h.tensor.hosts().for_each(|(_, host)| visit(&**host));
+        h.pre.hosts().for_each(|(_, host)| visit(&**host));
+        h.post.hosts().for_each(|(_, host)| visit(&**host));
+        h.notes.iter().for_each(|host| visit(&**host));
+        h.packed.iter().filter_map(|p| p.packed.host()).for_each(visit);
+    }
+
+    /// Shows everything that this node owns, for [`garbage`](super::garbage). `visit` runs under the
+    /// node's lock and only makes notes.
+    pub(super) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        self.op.leaf().into_iter().for_each(|leaf| visit(Owned::Tensor(leaf)));
+        self.edges.iter().flatten().for_each(|edge| visit(Owned::Node(&edge.node)));
+        let saved = |saved: &Saved| saved.tensor.iter().for_each(|t| visit(Owned::Tensor(t)));
+        self.state.lock().saved.iter().for_each(saved);
+        self.hosts(|host| visit(Owned::Host(host)));
     }
 
     /// What the embedding language stores with this node, made when first asked for.
@@ -411,6 +490,31 @@ impl Node {
         drop(removed);
     }
 
+    /// Has the node's edges and what it saved handed to [`Op::outlived`] when it dies.
+    pub fn set_outlived(&self) {
+        self.state.lock().hooks.get_or_insert_default().outlived = true;
+    }
+
+    /// What is to be handed over by a node that is about to be dropped.
+    pub(super) fn bequest(&mut self) -> Option<Node> {
+        let state = self.state.get_mut();
+        if !state.hooks.as_ref().is_some_and(|h| h.outlived) {
+            return None;
+        }
+        Some(Node {
+            seq: self.seq,
+            op: self.op.remains()?,
+            edges: std::mem::take(&mut self.edges),
+            outputs: std::mem::take(&mut self.outputs),
+            state: Lock::new(State {
+                saved: std::mem::take(&mut state.saved),
+                hooks: state.hooks.take(),
+                site: state.site,
+                freed: state.freed,
+            }),
+        })
+    }
+
     /// Keeps the gradient of an output in the tensor's `.grad`.
     pub(crate) fn retain_grad(&self, output: u32, tensor: WeakTensor) {
         self.state.lock().hooks.get_or_insert_default().retain.push((output, tensor));
@@ -421,18 +525,29 @@ impl Node {
 pub struct Context {
     saved: SmallVec<[(u8, Tensor); 2]>,
     needs: SmallVec<[bool; 4]>,
+    keeps_graph: bool,
 }
 
 impl Context {
     /// What a rule sees, put together by hand.
     pub(super) fn new(saved: SmallVec<[(u8, Tensor); 2]>, needs: SmallVec<[bool; 4]>) -> Context {
-        Context { saved, needs }
+        Context { saved, needs, keeps_graph: true }
+    }
+
+    /// The same with copies of saved tensors that cannot be saved again, if there are any.
+    pub(super) fn without_inference_tensors(&self) -> Result<Option<Context>> {
+        if !self.saved.iter().any(|(_, t)| t.is_inference()) {
+            return Ok(None);
+        }
+        let copy = |(role, t): &(u8, Tensor)| Ok((*role, crate::ops::cast::clone(t)?));
+        let saved = self.saved.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Some(Context { saved, needs: self.needs.clone(), keeps_graph: self.keeps_graph }))
     }
 
     /// The same for a rule that is to answer for one input only.
     pub(super) fn only(&self, input: usize) -> Context {
         let needs = (0..self.needs.len()).map(|i| i == input).collect();
-        Context { saved: self.saved.clone(), needs }
+        Context { saved: self.saved.clone(), needs, keeps_graph: self.keeps_graph }
     }
 
     /// The tensor saved under `role`.
@@ -445,19 +560,31 @@ impl Context {
         &found.expect("a rule asked for a tensor that its operation did not save").1
     }
 
+    /// How many elements the saved tensors have.
+    pub(crate) fn elements(&self) -> usize {
+        self.saved.iter().map(|(_, t)| t.numel()).sum()
+    }
+
     /// Whether the gradient of input `index` is wanted.
     pub fn needs(&self, index: usize) -> bool {
         self.needs.get(index).copied().unwrap_or(false)
+    }
+
+    /// Whether the pass leaves the graph as it is, so that it can be walked again.
+    pub fn keeps_graph(&self) -> bool {
+        self.keeps_graph
     }
 }
 
 impl NodeRef {
     /// Gives what was saved of the outputs, which was saved before they had any, their tangents.
-    pub(super) fn keep_tangents(&self, outputs: &[&Tensor]) {
+    pub(super) fn keep_tangents<'a>(&self, output: impl Fn(usize) -> Option<&'a Tensor>) {
         let state = self.state.lock();
         for s in &state.saved {
-            if let Origin::Output(k) = s.origin {
-                s.tensor.share_tangents(outputs[k as usize]);
+            if let (Some(tensor), Origin::Output(k)) = (&s.tensor, s.origin)
+                && let Some(output) = output(k as usize)
+            {
+                tensor.share_tangents(output);
             }
         }
     }
@@ -469,6 +596,10 @@ impl NodeRef {
         frees: Option<Site>,
         needs: SmallVec<[bool; 4]>,
     ) -> Result<Context> {
+        let keeps_graph = frees.is_none();
+        if self.op.fetches_saved() {
+            return Ok(Context { saved: SmallVec::new(), needs, keeps_graph });
+        }
         let recording = super::is_grad_enabled();
         let mut state = self.state.lock();
         if let Some(first) = state.freed {
@@ -476,19 +607,37 @@ impl NodeRef {
             return Err(explain::freed(self, first));
         }
         let mut saved = SmallVec::new();
-        for s in &state.saved {
-            if s.tensor.storage().version() != s.version {
-                let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
+        let mut packed = SmallVec::<[(u8, usize); 2]>::new();
+        for (i, s) in state.saved.iter().enumerate() {
+            let Some(tensor) = &s.tensor else {
+                packed.push((s.role, i));
+                continue;
+            };
+            if tensor.storage().version() != s.version {
+                let (tensor, version, origin) = (tensor.clone(), s.version, s.origin);
                 drop(state);
                 return Err(explain::stale(self, &tensor, version, origin));
             }
-            saved.push((s.role, if recording { self.with_history(s) } else { s.tensor.clone() }));
+            let tensor = if recording { self.with_history(s, tensor) } else { tensor.clone() };
+            saved.push((s.role, tensor));
+        }
+        if !packed.is_empty() {
+            drop(state);
+            for (role, index) in packed {
+                if let Some(tensor) = self.saved_tensor(index)? {
+                    saved.push((role, tensor));
+                }
+            }
+            if let Some(site) = frees {
+                self.free_saved(site);
+            }
+            return Ok(Context { saved, needs, keeps_graph });
         }
         let retired = frees.map(|_| std::mem::take(&mut state.saved));
         state.freed = frees;
         drop(state);
         drop(retired);
-        Ok(Context { saved, needs })
+        Ok(Context { saved, needs, keeps_graph })
     }
 
     /// The tensor saved under a role, with its history; `None` if the rule did not need it.
@@ -496,43 +645,45 @@ impl NodeRef {
     /// # Errors
     /// If it was freed, or written to since.
     pub fn saved(&self, role: u8) -> Result<Option<Tensor>> {
-        let state = self.state.lock();
-        if let Some(first) = state.freed {
-            drop(state);
-            return Err(explain::freed(self, first));
+        match self.saved_place(role)? {
+            Some(index) => self.saved_tensor(index),
+            None => Ok(None),
         }
-        let Some(s) = state.saved.iter().find(|s| s.role == role) else { return Ok(None) };
-        if s.tensor.storage().version() != s.version {
-            let (tensor, version, origin) = (s.tensor.clone(), s.version, s.origin);
-            drop(state);
-            return Err(explain::stale(self, &tensor, version, origin));
-        }
-        Ok(Some(self.with_history(s)))
     }
 
-    fn with_history(&self, s: &Saved) -> Tensor {
-        let tensor = self.with_edge(s);
-        if !tensor.same(&s.tensor) && s.tensor.is_dual() {
-            tensor.share_tangents(&s.tensor);
+    /// Which of the saved tensors has a role.
+    ///
+    /// # Errors
+    /// If they were freed.
+    pub fn saved_place(&self, role: u8) -> Result<Option<usize>> {
+        self.check_not_freed()?;
+        Ok(self.state.lock().saved.iter().position(|s| s.role == role))
+    }
+
+    /// A saved tensor as it was when it was saved.
+    pub(super) fn with_history(&self, s: &Saved, saved: &Tensor) -> Tensor {
+        let tensor = self.with_edge(s, saved);
+        if !tensor.same(saved) && saved.is_dual() {
+            tensor.share_tangents(saved);
         }
         tensor
     }
 
-    fn with_edge(&self, s: &Saved) -> Tensor {
+    fn with_edge(&self, s: &Saved, tensor: &Tensor) -> Tensor {
         match s.origin {
-            Origin::Value => s.tensor.clone(),
+            Origin::Value => tensor.clone(),
             Origin::Output(k) => {
-                s.tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 }))
+                tensor.alias_with_edge(Some(Edge { node: self.clone(), output: k as u32 }))
             }
             Origin::Input(i) => {
                 let then = self.edges.get(i as usize).and_then(|e| e.as_ref());
-                let now = s.tensor.edge_if_any();
+                let now = tensor.edge_if_any();
                 let same = match (then, &now) {
                     (None, None) => true,
                     (Some(a), Some(b)) => a.node == b.node && a.output == b.output,
                     _ => false,
                 };
-                if same { s.tensor.clone() } else { s.tensor.alias_with_edge(then.cloned()) }
+                if same { tensor.clone() } else { tensor.alias_with_edge(then.cloned()) }
             }
         }
     }

@@ -1,14 +1,15 @@
 //! From an operation's inputs and outputs to a node.
 
+use super::anomaly;
 use super::arena::NodeRef;
-use super::mode::{self, FORWARD, RECORD, THREAD};
+use super::mode::{self, FORWARD, PerThread, RECORD, SAVED_TENSOR_HOOKS, THREAD};
 use super::node::{Edge, Node, Op, Origin, OutputMeta, Saved, State, next_seq};
+use super::saved::record_packed;
 use super::site::Site;
 use crate::Result;
 use crate::lock::Lock;
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
-use std::cell::Cell;
 
 /// What to save, each under the role by which the rule asks for it.
 pub type Saves<'a> = SmallVec<[(u8, &'a Tensor); 3]>;
@@ -49,8 +50,8 @@ pub fn record_many(
     op: Box<dyn Op>,
 ) -> Result<()> {
     THREAD.with(|thread| match thread.mode.get() {
-        RECORD => attach(outputs, inputs, saves, op, &thread.newest),
-        _ => super::forward::record(outputs, inputs, saves, op, &thread.newest),
+        RECORD => attach(outputs, inputs, saves, op, thread),
+        _ => super::forward::record(outputs, inputs, saves, op, thread),
     })
 }
 
@@ -61,7 +62,7 @@ pub(super) fn attach(
     inputs: &[&Tensor],
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
-    newest: &Cell<u64>,
+    thread: &PerThread,
 ) -> Result<()> {
     // Inference tensors by themselves have no history. A clone is the way out.
     if inputs.iter().all(|i| i.is_inference()) && op.name() != "CloneBackward0" {
@@ -71,37 +72,26 @@ pub(super) fn attach(
     for input in inputs {
         edges.push(input.edge()?);
     }
+    if !saves.is_empty() && thread.mode.get() & SAVED_TENSOR_HOOKS != 0 {
+        return record_packed(outputs, inputs, saves, edges, op, thread);
+    }
     let mut saved: SmallVec<[Saved; 2]> = SmallVec::new();
     for &(role, tensor) in saves {
         if tensor.is_inference() {
             return Err(super::inplace::saved_inference_error());
         }
         let version = tensor.storage().version_for_saving();
-        let entry = if let Some(k) = outputs.iter().position(|o| o.same(tensor)) {
-            Saved {
-                tensor: tensor.alias_with_edge(None),
-                version,
-                origin: Origin::Output(k as u16),
-                role,
-            }
-        } else {
-            let at = inputs.iter().position(|i| i.same(tensor));
-            let origin = at.map_or(Origin::Value, |i| Origin::Input(i as u16));
-            Saved { tensor: tensor.clone(), version, origin, role }
+        let (tensor, origin) = match outputs.iter().position(|o| o.same(tensor)) {
+            Some(k) => (tensor.alias_with_edge(None), Origin::Output(k as u16)),
+            None => (tensor.clone(), Origin::of_input(inputs.iter().position(|i| i.same(tensor)))),
         };
-        saved.push(entry);
+        saved.push(Saved { tensor: Some(tensor), version, origin, role });
     }
     let mut metas: SmallVec<[OutputMeta; 1]> = SmallVec::new();
     for output in outputs {
         metas.push(OutputMeta::of(output));
     }
-    let node = NodeRef::new(Node {
-        seq: next_seq(&edges, newest),
-        op,
-        edges,
-        outputs: metas,
-        state: Lock::new(State::new(saved, Site::here())),
-    })?;
+    let node = node(edges, op, metas, saved, thread)?;
     if let [output] = outputs {
         if output.dtype().is_floating() {
             output.set_edge(Edge { node, output: 0 });
@@ -114,4 +104,21 @@ pub(super) fn attach(
         }
     }
     Ok(())
+}
+
+/// A new node in the arena.
+#[inline]
+pub(super) fn node(
+    edges: SmallVec<[Option<Edge>; 2]>,
+    op: Box<dyn Op>,
+    outputs: SmallVec<[OutputMeta; 1]>,
+    saved: SmallVec<[Saved; 2]>,
+    thread: &PerThread,
+) -> Result<NodeRef> {
+    let state = Lock::new(State::new(saved, Site::of(thread)));
+    let node = NodeRef::new(Node { seq: next_seq(&edges, &thread.newest), op, edges, outputs, state })?;
+    if anomaly::is_enabled() {
+        anomaly::made(&node);
+    }
+    Ok(node)
 }

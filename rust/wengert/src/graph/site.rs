@@ -12,7 +12,7 @@
 //!
 //! Without a host, in a Rust program, every site is unknown, and messages leave it out.
 
-use std::cell::Cell;
+use super::mode::{PerThread, THREAD};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
@@ -38,9 +38,15 @@ impl Site {
     /// Where the embedding language's code is now.
     #[inline]
     pub fn here() -> Site {
-        match HELD.get() {
+        THREAD.with(Site::of)
+    }
+
+    /// [`Site::here`] for somebody who has the thread's variables at hand.
+    #[inline]
+    pub(super) fn of(thread: &PerThread) -> Site {
+        match thread.held.get() {
             Some(held) => held,
-            None => host_site(),
+            None => HOST.get().map_or(Site::UNKNOWN, |host| (host.here)()),
         }
     }
 
@@ -87,19 +93,9 @@ pub struct Host {
 
 static HOST: OnceLock<Host> = OnceLock::new();
 
-thread_local! {
-    /// The site that stands for this thread while it does not run the host's code.
-    static HELD: Cell<Option<Site>> = const { Cell::new(None) };
-}
-
 /// Installs the embedding language's functions; the first one wins.
 pub fn set_host(host: Host) {
     let _ = HOST.set(host);
-}
-
-#[inline]
-fn host_site() -> Site {
-    HOST.get().map_or(Site::UNKNOWN, |host| (host.here)())
 }
 
 /// A site that stands for everything this thread does until the guard is dropped.
@@ -115,17 +111,17 @@ impl Held {
     /// Holds `site`.
     #[must_use = "the site is held as long as the guard lives"]
     pub fn new(site: Site) -> Held {
-        Held(HELD.replace(Some(site)))
+        Held(THREAD.with(|t| t.held.replace(Some(site))))
     }
 
     /// For a thread that never runs the host's code.
     pub fn forever(site: Site) {
-        HELD.set(Some(site));
+        THREAD.with(|t| t.held.set(Some(site)));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        HELD.set(self.0);
+        THREAD.with(|t| t.held.set(self.0));
     }
 }

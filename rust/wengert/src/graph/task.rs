@@ -117,9 +117,19 @@ impl Drop for At {
     }
 }
 
+/// How many passes are running on this thread, each called from the one before.
+pub fn depth() -> usize {
+    TASKS.with_borrow(Vec::len)
+}
+
 /// The number of the innermost pass on this thread.
 pub fn current_task() -> Option<u32> {
     TASKS.with_borrow(|t| Some(t.last()?.plan.id))
+}
+
+/// Whether all passes on this thread accumulate into all leaves they reach.
+pub fn is_unrestricted() -> bool {
+    TASKS.with_borrow(|t| t.iter().all(|task| task.plan.needed.is_none()))
 }
 
 /// The node whose hooks the innermost pass on this thread is running.

@@ -48,6 +48,16 @@ pub fn exit() {
     }
 }
 
+/// How many transforms run on this thread.
+pub(super) fn depth() -> usize {
+    DEPTH.get()
+}
+
+/// Says how many transforms this thread works for.
+pub(super) fn set_depth(depth: usize) {
+    DEPTH.set(depth);
+}
+
 /// The stamp of a tensor made now.
 #[inline]
 pub(crate) fn birth() -> u8 {
@@ -75,6 +85,11 @@ pub(crate) fn check_own(target: &Tensor, op: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether a transform may be running on this thread: whether one is on any.
+pub fn may_be_active() -> bool {
+    RUNNING.load(Ordering::Relaxed) != 0
 }
 
 /// Whether a transform, or a `vmap`, is running on this thread.

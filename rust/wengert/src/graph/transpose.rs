@@ -15,7 +15,7 @@
 use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::backward::apply;
-use super::mode::{GradMode, THREAD};
+use super::mode::{Recording, THREAD};
 use super::node::{ACCUMULATOR_SEQ, Context, Edge, Gradients, Op};
 use crate::Result;
 use crate::ops::{cast, view};
@@ -31,20 +31,15 @@ pub(super) fn transpose(
 ) -> Result<Gradients> {
     let floor = THREAD.with(|t| t.newest.get());
     let mut seeds: SmallVec<[Option<Tensor>; 2]> = SmallVec::new();
-    for output in outputs {
-        seeds.push(match output.dtype().is_floating() {
-            true => {
-                let zero = Tensor::zeros(&[], output.dtype())?;
-                let seed = view::expand_to(&zero, output.shape())?.detach();
-                seed.set_requires_grad(true)?;
-                Some(seed)
-            }
-            false => None,
-        });
-    }
     let gradients = {
-        let _on = GradMode::new(true);
-        op.backward(ctx, &seeds)?
+        let _on = Recording::new();
+        for output in outputs {
+            seeds.push(seed(output)?);
+        }
+        match ctx.without_inference_tensors()? {
+            Some(ctx) => op.backward(&ctx, &seeds)?,
+            None => op.backward(ctx, &seeds)?,
+        }
     };
     let mut pass = Pass { floor, nodes: Vec::new(), sources: Vec::new() };
     for seed in &seeds {
@@ -65,6 +60,17 @@ pub(super) fn transpose(
         starts.push((edge, tangent));
     }
     pass.run(starts, outputs.len())
+}
+
+/// Zeros in the shape of an output that require grad and take no memory.
+fn seed(output: &Tensor) -> Result<Option<Tensor>> {
+    if !output.dtype().is_floating() {
+        return Ok(None);
+    }
+    let zero = Tensor::zeros(&[], output.dtype())?;
+    let seed = view::expand_to(&zero, output.shape())?.detach();
+    seed.set_requires_grad(true)?;
+    Ok(Some(seed))
 }
 
 /// A node with the gradients that have arrived.

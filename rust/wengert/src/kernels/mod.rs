@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod cast;
 pub mod engine;
 pub mod gemm;
+pub mod interrupt;
 pub mod isa;
 pub mod math;
 pub mod reduce;

@@ -23,6 +23,7 @@
 
 #![allow(unsafe_code)]
 
+use super::interrupt::Patience;
 use crate::error::{Error, Kind, Result};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -50,9 +51,9 @@ thread_local! {
 
 /// Calls `f` on consecutive parts of `0..len`, in parallel if there are more than `grain` items.
 ///
-/// A part starts at a multiple of `grain` and ends at one or at `len`. Without parallelism (few
-/// items, one thread, already inside a task) `f` gets the whole range in one call, so the result
-/// must not depend on where the range is cut; use [`parallel_chunks`] where it would.
+/// A part starts at a multiple of `grain` and ends at one or at `len`. Where there is nothing to
+/// share (few items, already inside a task) `f` gets the whole range in one call, so the result must
+/// not depend on where the range is cut; use [`parallel_chunks`] where it would.
 /// `f` is not called for an empty range. A panic in `f` reaches the caller.
 ///
 /// ```
@@ -67,12 +68,24 @@ thread_local! {
 pub fn parallel_for(len: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
     if len <= grain || runs_inline() {
         if len > 0 {
-            f(0..len);
+            inline(len, grain, f);
         }
         return;
     }
     let grain = grain.max(1);
     share(len.div_ceil(grain), &|i| f(i * grain..len.min((i + 1) * grain)));
+}
+
+/// A loop on the calling thread.
+fn inline(len: usize, grain: usize, f: impl Fn(Range<usize>)) {
+    if len <= grain || in_parallel() {
+        return f(0..len);
+    }
+    let mut patience = Patience::new();
+    for start in (0..len).step_by(grain.max(1)) {
+        f(start..len.min(start.saturating_add(grain.max(1))));
+        patience.look();
+    }
 }
 
 /// Calls `f(i, i * chunk..min((i + 1) * chunk, len))` for every `i`, in parallel if there are
@@ -84,8 +97,14 @@ pub fn parallel_chunks(len: usize, chunk: usize, f: impl Fn(usize, Range<usize>)
     let chunk = chunk.max(1);
     let count = len.div_ceil(chunk);
     let call = |i: usize| f(i, i * chunk..len.min((i + 1).saturating_mul(chunk)));
-    if count <= 1 || runs_inline() {
+    if count <= 1 || in_parallel() {
         (0..count).for_each(call);
+    } else if runs_inline() {
+        let mut patience = Patience::new();
+        for i in 0..count {
+            call(i);
+            patience.look();
+        }
     } else {
         share(count, &call);
     }
@@ -180,7 +199,13 @@ fn runs_inline() -> bool {
 fn share(count: usize, f: &(dyn Fn(usize) + Sync)) {
     let pool = current();
     let Some((pool, workers)) = pool.as_ref().and_then(|pool| Some((pool, pool.workers()?))) else {
-        return inside(|| (0..count).for_each(f));
+        let mut patience = Patience::new();
+        return inside(|| {
+            for i in 0..count {
+                f(i);
+                patience.look();
+            }
+        });
     };
     // SAFETY: only the lifetime changes, which a pointer does not rely on.
     let f = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Loop>(f) };
@@ -207,7 +232,7 @@ fn share(count: usize, f: &(dyn Fn(usize) + Sync)) {
         });
     }
     // SAFETY: this is `share`.
-    unsafe { job.run() };
+    unsafe { job.run(Some(Patience::new())) };
     drop(close);
     if let Some(payload) = job.panic.lock().take() {
         std::panic::resume_unwind(payload);
@@ -240,11 +265,11 @@ unsafe impl Sync for Job {}
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl Job {
-    /// Runs chunks until none is left.
+    /// Runs chunks until none is left. The caller of the loop has patience, and a worker none.
     ///
     /// # Safety
     /// [`share`] must not have returned or unwound.
-    unsafe fn run(&self) {
+    unsafe fn run(&self, mut patience: Option<Patience>) {
         // SAFETY: `share` borrows the closure.
         let f = unsafe { &*self.f };
         inside(|| {
@@ -254,6 +279,9 @@ impl Job {
                     break;
                 }
                 f(i);
+                if let Some(patience) = &mut patience {
+                    patience.look();
+                }
             }
         });
     }
@@ -266,7 +294,7 @@ impl Job {
         }
         // SAFETY: now counted in `helpers` and not `CLOSED`, so that `share`, which ends with
         // `Close`, waits until the count goes down.
-        let result = catch_unwind(AssertUnwindSafe(|| unsafe { self.run() }));
+        let result = catch_unwind(AssertUnwindSafe(|| unsafe { self.run(None) }));
         if let Err(payload) = result {
             // Leaves nothing to do for the others.
             self.next.store(self.count, Ordering::Relaxed);

@@ -27,12 +27,12 @@ pointwise_rows! {
     "LogSigmoidBackward0" { x saves(x): |g| g * sigmoid(&-x)? }
 
     /// `x` limited to `[lo, hi]`; the gradient is 0 at the limits.
-    hardtanh(x, lo, hi) -> y: "(input, min, max)", Same, INTERNAL => {
+    hardtanh(x, lo, hi) -> y: "(input, min_val: float, max_val: float)", Same, INTERNAL => {
         int: x.max(lo).min(hi), float: if x < lo { lo } else if x > hi { hi } else { x },
     } "HardtanhBackward0" { x saves(x, lo, hi): |g| inside(g, x, lo, hi)? }
 
     /// `g` where `lo < x < hi`, else 0.
-    inside(g, x, lo, hi) -> y: "(grad, input, min, max)", Same, INTERNAL => {
+    inside(g, x, lo, hi) -> y: "(grad, input, min_val: float, max_val: float)", Same, INTERNAL => {
         float: if x <= lo || x >= hi { 0.0 } else { g },
     } "HardtanhBackwardBackward0" { g saves(x, lo, hi): |h| inside(h, x, lo, hi)? }
 
@@ -63,17 +63,17 @@ pointwise_rows! {
     }
 
     /// `x` where it is positive, else `slope · x`.
-    leaky_relu(x, slope) -> y: "(input, negative_slope)", Same, INTERNAL => {
+    leaky_relu(x, slope) -> y: "(input, negative_slope: float)", Same, INTERNAL => {
         float: if x > 0.0 { x } else { x * slope },
     } "LeakyReluBackward0" { x saves(x, slope): |g| leaky_relu_backward(g, x, slope)? }
 
     /// Derivative of [`leaky_relu()`].
-    leaky_relu_backward(g, x, slope) -> y: "(grad, input, negative_slope)", Same, INTERNAL => {
+    leaky_relu_backward(g, x, slope) -> y: "(grad, input, negative_slope: float)", Same, INTERNAL => {
         float: if x > 0.0 { g } else { g * slope },
     } "LeakyReluBackwardBackward0" { g saves(x, slope): |h| leaky_relu_backward(h, x, slope)? }
 
     /// `scale · x` where `x` is positive, else `scale · alpha · (eˣ - 1)`.
-    elu(x, alpha, scale) -> y: "(input, alpha, scale)", Same, INTERNAL => {
+    elu(x, alpha, scale) -> y: "(input, alpha: float, scale: float)", Same, INTERNAL => {
         float: scale * (if x > 0.0 { x } else { alpha * math::expm1(x) }),
     } "EluBackward0" {
         x saves(x, alpha, scale): |g| {
@@ -83,7 +83,7 @@ pointwise_rows! {
     }
 
     /// `x` where it is positive, else `alpha · (e^(x/alpha) - 1)`.
-    celu(x, alpha) -> y: "(input, alpha)", Same, INTERNAL => {
+    celu(x, alpha) -> y: "(input, alpha: float)", Same, INTERNAL => {
         float: if x > 0.0 { x } else { alpha * math::expm1(x / alpha) },
     } "CeluBackward0" {
         x saves(x, alpha): |g| {
@@ -95,7 +95,7 @@ pointwise_rows! {
     /// `ln(1 + e^(βx)) / β`, a smooth maximum of `x` and 0.
     ///
     /// Where `βx` is above the threshold the result is `x`, which is as exact.
-    softplus(x, beta, threshold) -> y: "(input, beta, threshold)", Same, INTERNAL => {
+    softplus(x, beta, threshold) -> y: "(input, beta: float, threshold: float)", Same, INTERNAL => {
         float: if x * beta > threshold { x } else { math::log1p(math::exp(x * beta)) / beta },
     } "SoftplusBackward0" {
         x saves(x, beta, threshold): |g| softplus_backward(g, x, beta, threshold)?,
@@ -103,7 +103,7 @@ pointwise_rows! {
 
     /// Derivative of [`softplus()`]: `g / (1 + e^(-βx))`.
     softplus_backward(g, x, beta, threshold) -> y:
-        "(grad_output, input, beta, threshold)", Same, INTERNAL =>
+        "(grad_output, input, beta: float, threshold: float)", Same, INTERNAL =>
     {
         float: if x * beta > threshold { g } else { g * math::sigmoid(x * beta) },
     } "SoftplusBackwardBackward0" {
@@ -190,21 +190,21 @@ pointwise_rows! {
     }
 
     /// 0 where `-lambd <= x <= lambd`, else `x`.
-    hardshrink(x, lambd) -> y: "(input, lambd)", Same, INTERNAL => {
+    hardshrink(x, lambd) -> y: "(input, lambd: float)", Same, INTERNAL => {
         float: if x >= -lambd && x <= lambd { 0.0 } else { x },
     } "HardshrinkBackward0" {
         x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &number(0.0)?, g)?,
     }
 
     /// `x` moved towards 0 by `lambd`, and 0 where it would get there.
-    softshrink(x, lambd) -> y: "(input, lambd)", Same, INTERNAL => {
+    softshrink(x, lambd) -> y: "(input, lambd: float)", Same, INTERNAL => {
         float: if x > lambd { x - lambd } else if x < -lambd { x + lambd } else { x * 0.0 },
     } "SoftshrinkBackward0" {
         x saves(x, lambd): |g| where_(&le(&abs(x)?, lambd)?, &number(0.0)?, g)?,
     }
 
     /// `x` above the threshold, else `value`.
-    threshold(x, limit, value) -> y: "(input, threshold, value)", Same, INTERNAL => {
+    threshold(x, limit, value) -> y: "(input, threshold: float, value: float)", Same, INTERNAL => {
         int: if x <= limit { value } else { x },
         float: if x <= limit { value } else { x },
     } "ThresholdBackward0" {

@@ -4,6 +4,7 @@ use super::compare::{eq, ge, gt, le, logical_and, logical_or, lt};
 use super::tags::*;
 use super::unary::{isnan, log, reciprocal, sigmoid};
 use super::zeros_like;
+use crate::graph::Attribute;
 use crate::kernels::math;
 use crate::ops::Dest;
 use crate::pointwise_rows;
@@ -28,7 +29,7 @@ pointwise_rows! {
     }
 
     /// `a + s · b` with a number `s`.
-    add_scaled(a, b, s) -> y: "(input, other, alpha)", Same, INTERNAL => {
+    add_scaled(a, b, s) -> y: "(input, other, alpha: Number)", Same, INTERNAL => {
         bool: a | (b & s), int: a.wrapping_add(b.wrapping_mul(s)), float: a + s * b,
     } "AddBackward0" {
         a saves(): |g| g.clone(),
@@ -47,7 +48,7 @@ pointwise_rows! {
     }
 
     /// `a - s · b` with a number `s`.
-    sub_scaled(a, b, s) -> y: "(input, other, alpha)", Same, INTERNAL => {
+    sub_scaled(a, b, s) -> y: "(input, other, alpha: Number)", Same, INTERNAL => {
         int: a.wrapping_sub(b.wrapping_mul(s)), float: a - s * b,
     } "SubBackward0" {
         a saves(): |g| g.clone(),
@@ -111,7 +112,7 @@ pointwise_rows! {
             if b != 0 && (a.wrapping_rem(b) != 0) && ((a < 0) != (b < 0)) { q.wrapping_sub(1) } else { q }
         },
         float: floor_quotient(a as f64, b as f64) as T,
-    } "DivBackward2" {
+    } "DivBackward2" shows("rounding_mode", Attribute::text("floor")) {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -126,7 +127,7 @@ pointwise_rows! {
         u8: a.checked_div(b).unwrap_or(0),
         signed: a.checked_div(b).unwrap_or(if b == 0 { 0 } else { a }),
         float: (a / b).trunc(),
-    } "DivBackward2" {
+    } "DivBackward2" shows("rounding_mode", Attribute::text("trunc")) {
         a saves(): |g| zeros_like(g)?,
         b saves(): |g| zeros_like(g)?,
     }
@@ -190,7 +191,7 @@ pointwise_rows! {
     }
 
     /// `x` to a power that is a number.
-    pow_number(x, s) -> y: "(input, exponent)", Same, INTERNAL => {
+    pow_number(x, s) -> y: "(input, exponent: Number)", Same, INTERNAL => {
         bool: x | !s,
         int: x.wrapping_pow((s as i64).clamp(0, u32::MAX as i64) as u32),
         float: math::pow(x, s),
@@ -276,6 +277,19 @@ pointwise_rows! {
         b saves(a, b): |g| g * sigmoid(&(b - a))?,
     }
 
+    /// `log₂(2ᵃ + 2ᵇ)` without overflow on the way.
+    logaddexp2(a, b) -> y: "(input, other)", Same, FUNCTION | METHOD | OUT => {
+        float: {
+            let larger = if a > b { a } else { b };
+            let tail = math::log1p(math::exp2(-(a - b).abs())) * std::f64::consts::LOG2_E as T;
+            // Equal operands may be infinite, and then their difference is NaN.
+            if a == b { a + 1.0 } else { larger + tail }
+        },
+    } "Logaddexp2Backward0" {
+        a saves(a, b): |g| g * sigmoid(&((a - b) * std::f64::consts::LN_2))?,
+        b saves(a, b): |g| g * sigmoid(&((b - a) * std::f64::consts::LN_2))?,
+    }
+
     /// `input · ln(other)`, and 0 where `input` is 0.
     xlogy(a, b) -> y: "(input: Operand, other: Operand)", Float, ALL_FORMS,
         aka ["special.xlogy"],
@@ -326,7 +340,7 @@ pointwise_rows! {
     /// Values below `lo` become `lo`; NaN stays.
     clamp_min(x, lo) -> y: "(input, min: Operand)", Same, ALL_FORMS => {
         int: x.max(lo), float: if x < lo || lo.is_nan() { lo } else { x },
-    } "ClampMinBackward0" {
+    } "ClampMinBackward1" number "ClampMinBackward0" {
         x saves(x, lo): |g| where_(&ge(x, lo)?, g, &number(0.0)?)?,
         lo saves(x, lo): |g| where_(&lt(x, lo)?, g, &number(0.0)?)?,
     }
@@ -334,13 +348,13 @@ pointwise_rows! {
     /// Values above `hi` become `hi`; NaN stays.
     clamp_max(x, hi) -> y: "(input, max: Operand)", Same, ALL_FORMS => {
         int: x.min(hi), float: if x > hi || hi.is_nan() { hi } else { x },
-    } "ClampMaxBackward0" {
+    } "ClampMaxBackward1" number "ClampMaxBackward0" {
         x saves(x, hi): |g| where_(&le(x, hi)?, g, &number(0.0)?)?,
         hi saves(x, hi): |g| where_(&gt(x, hi)?, g, &number(0.0)?)?,
     }
 
     /// Values limited to `[lo, hi]`; `hi` wins if they cross.
-    clamp_both(x, lo, hi) -> y: "(input, min, max)", Same, INTERNAL => {
+    clamp_both(x, lo, hi) -> y: "(input, min: Operand, max: Operand)", Same, INTERNAL => {
         int: x.max(lo).min(hi),
         float: {
             let raised = if x < lo || lo.is_nan() { lo } else { x };

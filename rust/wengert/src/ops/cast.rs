@@ -129,6 +129,7 @@ pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
     let values = moved.as_ref().map_or_else(|| source.detach(), |m| m[0].detach());
     let spread = super::view::expand_to(&values, target.shape())?;
     if !record::recording(&[target, source]) {
+        let _write = target.storage().write();
         target.copy_raw(&spread);
         target.storage().bump_version();
         return Ok(());

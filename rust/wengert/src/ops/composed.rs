@@ -1,8 +1,9 @@
 //! Operations that are other operations in a certain order: no kernel and no rule of their own.
 
 use super::fused::softmax::{implicit_dim, softmax};
+use super::select::nonzero_columns;
 use super::tags::*;
-use super::{Call, Dest, Row, binary, norm, unary};
+use super::{Call, Dest, Output, Row, binary, norm, unary};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 
@@ -70,15 +71,18 @@ macro_rules! row {
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
-    row!(
+    Row::make(
         "where",
-        "(condition, input: Operand, other: Operand)",
+        &["(condition, input: Operand, other: Operand)", "(condition) -> Tensor[]"],
         FUNCTION | OUT,
-        Call::Into(|c, dest| {
-            check_condition(c.tensor(0))?;
-            binary::where_::run([c.tensor(0), c.tensor(1), c.tensor(2)], dest)
-        }),
-        " `input` where `condition` holds, else `other`, with broadcasting."
+        &[
+            " `input` where `condition` holds, else `other`, with broadcasting; without these, the",
+            " indices where it holds, one vector per axis.",
+        ],
+        |c| match c.overload {
+            0 => Ok(where_(c.tensor(0), c.tensor(1), c.tensor(2))?.into()),
+            _ => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
+        },
     ),
     row!(
         "clamp" aka "clip",

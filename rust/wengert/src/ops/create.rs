@@ -428,6 +428,7 @@ pub fn zero_(x: &Tensor) -> Result<()> {
 fn overwrite(x: &Tensor, op: &'static str, node: &'static str, value: Scalar) -> Result<()> {
     check_value(value, x.dtype())?;
     inplace::check_uniform(x, op, false)?;
+    let _write = x.storage().write();
     x.fill_raw(value);
     inplace::overwritten(x, node)
 }

@@ -8,7 +8,7 @@ use super::places::Combine;
 use super::reduce::{Mask, axes, count, result, run, with_axes};
 use super::tags::*;
 use super::{Call, Dest, NamedFields, Output, Row, binary, compare, unary};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
 use crate::layout::{Dims, wrap_dim};
@@ -65,6 +65,15 @@ impl Op for Shared {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        let mut list = vec![("self", Attribute::Saved(0)), ("result", Attribute::Saved(1))];
+        if self.name.starts_with('A') {
+            list.push(("dim", Attribute::axes(&self.mask)));
+            list.push(("keepdim", Attribute::bool(self.keepdim)));
+        }
+        list
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         let gradient = share(g, ctx.saved(0), ctx.saved(1), &self.mask, self.keepdim)?;
@@ -112,6 +121,15 @@ struct Selected {
 impl Op for Selected {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("indices", Attribute::Saved(0)),
+            ("self_sym_sizes", Attribute::sizes(&self.shape)),
+            ("dim", Attribute::int(self.dim)),
+            ("keepdim", Attribute::bool(self.keepdim)),
+        ]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -205,6 +223,16 @@ pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2
     impl Op for Both {
         fn name(&self) -> &'static str {
             "AminmaxBackward0"
+        }
+
+        fn attributes(&self) -> Attributes {
+            vec![
+                ("self", Attribute::Saved(0)),
+                ("min", Attribute::Saved(1)),
+                ("max", Attribute::Saved(2)),
+                ("dim", Attribute::axes(&self.0)),
+                ("keepdim", Attribute::bool(self.1)),
+            ]
         }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let part = |k: usize| -> Result<Option<Tensor>> {

@@ -6,6 +6,7 @@
 
 use super::places::{Combine, Outside, Places, Positions};
 use super::pointwise::store_apart;
+use super::select::fill_where;
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
 use crate::layout::{Dims, ShapeText, wrap_dim};
@@ -415,8 +416,10 @@ pub fn index_fill(
         let y = if value.is_wrapped_number() {
             places.put_number("IndexFillBackward0", &whole, number)?
         } else {
-            let values = view::expand_to(&cast::to_dtype(value, x.dtype())?, places.shape())?;
-            places.put("IndexFillBackward1", &whole, &values)?
+            // A place named twice counts once.
+            let nowhere = Tensor::zeros(whole.shape(), DType::Bool)?;
+            let mask = places.put_number("", &nowhere, Scalar::Bool(true))?;
+            fill_where("IndexFillBackward1", &whole, &mask, value)?
         };
         if x.ndim() == 0 { view::reshape_to(&y, &[]) } else { Ok(y) }
     };

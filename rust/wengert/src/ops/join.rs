@@ -7,7 +7,7 @@ use super::pointwise::store_apart;
 use super::tags::*;
 use super::{Args, Call, Output, Row, view};
 use crate::dtype::{DType, ResultType};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -23,6 +23,10 @@ struct Joined {
 impl Op for Joined {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![("dim", Attribute::int(self.dim))]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -16,7 +16,10 @@
 //! gradient of an input sees what its clause `saves`, and nothing else: a rule that uses something it
 //! did not save does not compile. Only what the inputs that require grad need is kept. Where
 //! PyTorch's node has another name if an operand is a Python number, `number "NAME"` follows the
-//! usual one.
+//! usual one; `shows("exponent", Attribute::int(2))` adds to what users see of the node what is not
+//! saved.
+
+use crate::graph::{Attribute, Attributes};
 
 /// A gradient that a clause may give.
 pub trait IntoGradient {
@@ -36,6 +39,46 @@ impl IntoGradient for Option<crate::Tensor> {
     }
 }
 
+/// The name and the type of a parameter of a signature, counted without the `*`.
+fn parameter(signature: &'static str, index: usize) -> Option<(&'static str, &'static str)> {
+    let inside = signature.trim_start_matches('(').split(')').next()?;
+    let text = inside.split(',').filter(|p| p.trim() != "*").nth(index)?;
+    let (name, kind) = text.split_once(':').unwrap_or((text, ""));
+    Some((name.trim(), kind.split('=').next().unwrap_or_default().trim()))
+}
+
+/// Whether an operand is a number, by its type; with `given`, whether it may be one.
+pub fn is_number(signature: &'static str, index: usize, given: bool) -> bool {
+    let kind = parameter(signature, index).map_or("", |(_, kind)| kind.trim_end_matches('?'));
+    matches!(kind, "float" | "int" | "Number") || (given && kind == "Operand")
+}
+
+/// What a row's node keeps, named after the parameters of its signature. Roles are numbers of
+/// operands, and one more for the result; PyTorch calls the first parameter `self`. With `numbers`,
+/// operands that were numbers are shown as such.
+pub fn attributes(
+    signature: &'static str,
+    inputs: usize,
+    saved: &[u8],
+    numbers: bool,
+) -> Attributes {
+    let mut list = Attributes::new();
+    for &role in saved {
+        let param = parameter(signature, role as usize).filter(|_| (role as usize) < inputs);
+        let name = match param {
+            Some(("input", _)) => "self",
+            Some((name, _)) => name,
+            None => "result",
+        };
+        let number = numbers || is_number(signature, role as usize, false);
+        let kept = if number { Attribute::SavedNumber(role) } else { Attribute::Saved(role) };
+        if list.iter().all(|(known, _)| *known != name) {
+            list.push((name, kept));
+        }
+    }
+    list
+}
+
 /// Stamps pointwise operations, see the [module](self).
 #[macro_export]
 macro_rules! pointwise_rows {
@@ -44,7 +87,7 @@ macro_rules! pointwise_rows {
         $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
         $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
-        } $($node:literal $(number $number_node:literal)? {
+        } $($node:literal $(number $number_node:literal)? $(shows($attr:literal, $value:expr))? {
             $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
         })?
     )+) => {
@@ -74,6 +117,10 @@ macro_rules! pointwise_rows {
 
                 const INPUTS: usize = $crate::pointwise_rows!(@count $($arg)+);
 
+                #[allow(dead_code)]
+                const CONDITIONS: [bool; INPUTS] =
+                    [$($crate::pointwise_rows!(@condition $($kind)?)),+];
+
                 #[inline]
                 pub fn run(
                     [$($arg),+]: [&$crate::Tensor; INPUTS],
@@ -97,6 +144,17 @@ macro_rules! pointwise_rows {
                             impl<const NUMBER: bool> Op for Rule<NUMBER> {
                                 fn name(&self) -> &'static str {
                                     [$node, $($number_node)?][NUMBER as usize]
+                                }
+                                fn attributes(&self) -> $crate::graph::Attributes {
+                                    let saved: &[u8] = &[$($(Role::$save as u8,)*)+];
+                                    #[allow(unused_mut)]
+                                    let mut list = $crate::ops::macros::attributes($sig, INPUTS, saved, NUMBER);
+                                    $(list.push(($attr, $value));)?
+                                    list
+                                }
+                                fn hides(&self, input: usize) -> bool {
+                                    CONDITIONS[input]
+                                        || $crate::ops::macros::is_number($sig, input, NUMBER)
                                 }
                                 #[allow(unused_variables)]
                                 fn backward(
@@ -154,6 +212,8 @@ macro_rules! pointwise_rows {
             Box::new(Rule::<false>)
         }
     };
+    (@condition) => { false };
+    (@condition $kind:ident) => { true };
     (@kernel [$($args:tt)+] [] $($rest:tt)+) => {
         $crate::pointwise! { pub static KERNEL: ($($args)+) -> same { $($rest)+ } }
     };

@@ -217,6 +217,7 @@ impl Row {
         let name = self.short_name();
         self.check_out(args, &[out])?;
         out.check_writable(name)?;
+        let _write = out.storage().write();
         if let Call::Into(f) = self.call {
             f(args, Dest::Into(out))?;
         } else {
@@ -241,9 +242,10 @@ impl Row {
     pub fn call_inplace(&self, args: &mut Args) -> Result<()> {
         let name = self.short_name();
         let target = args.tensor(0);
-        crate::graph::inplace::check(target, name, args.requires_grad())?;
         let recording = args.recording();
+        crate::graph::inplace::check(target, name, recording)?;
         if let (false, Call::Into(f)) = (recording, self.call) {
+            let _write = target.storage().write();
             f(args, Dest::Into(target))?;
             target.storage().bump_version();
             return Ok(());
@@ -273,6 +275,7 @@ impl Row {
 
 /// `target += source` without recording; `target` is not shared.
 pub(crate) fn add_assign(target: &Tensor, source: &Tensor) -> Result<()> {
+    let _write = target.storage().write();
     binary::add::run([target, source], Dest::Into(target))?;
     target.storage().bump_version();
     Ok(())

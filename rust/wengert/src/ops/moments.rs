@@ -7,7 +7,7 @@
 use super::reduce::{Mask, axes, count, mean, result, unreduce, with_axes};
 use super::tags::*;
 use super::{Args, Call, Dest, Output, Row, binary, cast, compare, unary};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce;
 use crate::tensor::Tensor;
@@ -41,6 +41,20 @@ struct Rule {
 impl Op for Rule {
     fn name(&self) -> &'static str {
         self.wanted.node
+    }
+
+    fn attributes(&self) -> Attributes {
+        let mut list = vec![
+            ("self", Attribute::Saved(0)),
+            ("dim", Attribute::axes(&self.mask)),
+            ("keepdim", Attribute::bool(self.keepdim)),
+            ("correction", Attribute::float(self.correction)),
+        ];
+        if self.wanted.deviation {
+            let name = if self.wanted.mean { "result0" } else { "result" };
+            list.push((name, Attribute::Saved(1)));
+        }
+        list
     }
 
     /// `∂var/∂x = 2 (x - mean) / (n - correction)`; the gradient of a deviation of 0 is 0.

@@ -3,7 +3,7 @@
 use super::reduce::{Mask, axes, count, run, with_axes};
 use super::tags::*;
 use super::{Args, Call, Dest, Row, binary, cast, compare, unary};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::reduce::Reduction;
 use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
@@ -18,6 +18,16 @@ struct Rule {
 impl Op for Rule {
     fn name(&self) -> &'static str {
         "LinalgVectorNormBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("self", Attribute::Saved(0)),
+            ("result", Attribute::Saved(1)),
+            ("ord", Attribute::float(self.order)),
+            ("dim", Attribute::axes(&self.mask)),
+            ("keepdim", Attribute::bool(self.keepdim)),
+        ]
     }
 
     /// `∂‖x‖ₚ/∂x = sign(x) |x|ᵖ⁻¹ / ‖x‖ₚᵖ⁻¹`; 0 where `x` or the norm is 0.

@@ -4,7 +4,7 @@
 //! part's place.
 
 use super::view::finish;
-use crate::graph::{Context, Gradients, Op, forward::linear, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
@@ -65,6 +65,12 @@ impl Op for IndexView {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        let mut list = vec![("self_sym_sizes", Attribute::sizes(&self.shape))];
+        list.extend(place(self.name, &self.shape, &self.takes));
+        list
+    }
+
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         Ok(smallvec![Some(embed(g, &self.shape, &self.takes)?)])
@@ -73,6 +79,26 @@ impl Op for IndexView {
     fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
         linear(v, |v| index_view(self.name, v, &self.takes))
     }
+}
+
+/// The one axis of which not everything is taken, and what of it.
+fn place(name: &str, shape: &[usize], takes: &[Take]) -> Attributes {
+    let whole = |d: usize| takes[d] == Take::all(shape[d]);
+    let dim = (0..takes.len()).find(|&d| !whole(d)).unwrap_or(0);
+    let mut list = vec![("dim", Attribute::int(dim))];
+    match takes.get(dim) {
+        Some(&Take::One(index)) if name.starts_with("Select") => {
+            list.push(("index", Attribute::int(index)));
+        }
+        Some(&Take::Range { start, step, len }) if name.starts_with("Slice") => {
+            let end = start as isize + step * len as isize;
+            list.push(("start", Attribute::int(start)));
+            list.push(("end", Attribute::int(end)));
+            list.push(("step", Attribute::int(step)));
+        }
+        _ => {}
+    }
+    list
 }
 
 /// The part of `x` that `takes` (one per axis, in bounds) describes.
@@ -198,10 +224,31 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
         name: &'static str,
         shape: Dims,
         takes: Vec<Takes>,
+        dim: usize,
     }
     impl Op for Parts {
         fn name(&self) -> &'static str {
             self.name
+        }
+
+        fn attributes(&self) -> Attributes {
+            let mut list = vec![("dim", Attribute::int(self.dim))];
+            let lengths = self.takes.iter().map(|takes| match takes[self.dim] {
+                Take::Range { len, .. } => len,
+                Take::One(_) => 1,
+            });
+            match self.name {
+                "SplitBackward0" => {
+                    let first = lengths.clone().next().unwrap_or(0);
+                    list.push(("split_size", Attribute::int(first)));
+                }
+                "SplitWithSizesBackward0" => {
+                    list.push(("split_sizes", Attribute::sizes(&lengths.collect::<Dims>())));
+                }
+                _ => return list,
+            }
+            list.push(("self_sym_sizes", Attribute::sizes(&self.shape)));
+            list
         }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let mut sum: Option<Tensor> = None;
@@ -232,7 +279,7 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
         takes.iter().map(|t| x.view_of_kind(cut(x.layout(), t), ViewKind::Several)).collect();
     if record::recording(&[x]) && !views.is_empty() {
         let outputs: Vec<&Tensor> = views.iter().collect();
-        let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes };
+        let op = Parts { name, shape: SmallVec::from_slice(x.shape()), takes, dim };
         record::record_many(&outputs, &[x], &[], Box::new(op))?;
     }
     Ok(views)

@@ -114,10 +114,11 @@ fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
     pieces
         .into_iter()
         .map(|piece| {
-            let free = piece.detach();
-            if let Some(edge) = piece.edge()? {
-                free.set_edge(edge);
+            let free = piece.alias_with_edge(piece.edge()?);
+            if piece.is_dual() {
+                free.share_tangents(&piece);
             }
+            free.share_tangents(&piece);
             Ok(free)
         })
         .collect()

@@ -14,7 +14,7 @@
 //! `d add = (g, take(g))` and `d put = (put(g, 0), take(g))`, so one rule each gives every order.
 //! As in PyTorch, a place that `put` writes twice sends its gradient to both values.
 
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::blocks::{self, Blocks};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -53,6 +53,12 @@ impl Positions {
         }
         let all = values.iter().map(|&v| if v < 0 { v + size } else { v } as usize).collect();
         Ok(Ok(Positions { all, bound }))
+    }
+
+    /// The positions as an index of a shape; `None` if memory cannot be had.
+    fn tensor(&self, shape: &[usize]) -> Option<Tensor> {
+        let values: Vec<i64> = self.all.iter().map(|&p| p as i64).collect();
+        Tensor::from_slice(&values, shape).ok()
     }
 }
 
@@ -318,6 +324,45 @@ struct Rule {
 impl Op for Rule {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Indices as they are kept: non-negative, and of one shape.
+    fn attributes(&self) -> Attributes {
+        let inner = &*self.places.0;
+        let mut list = Attributes::new();
+        match &inner.kind {
+            Kind::Along { dim, positions } => {
+                list.push(("dim", Attribute::int(*dim)));
+                list.push(("index", Attribute::tensor(positions.tensor(&inner.part))));
+            }
+            Kind::Across { indexed, before, after } => {
+                let count = &inner.part[before.len()..inner.part.len() - after.len()];
+                let tensor = |(_, p): &(usize, Positions)| p.tensor(count);
+                match (indexed.as_slice(), self.name) {
+                    (_, "IndexBackward0" | "IndexPutBackward0") => {
+                        let last = indexed.last().map_or(0, |(d, _)| d + 1);
+                        let at = |d| indexed.iter().find(|(i, _)| *i == d).and_then(tensor);
+                        list.push(("indices", Attribute::Tensors((0..last).map(at).collect())));
+                    }
+                    ([one], "EmbeddingBackward0") => {
+                        list.push(("indices", Attribute::tensor(tensor(one))));
+                    }
+                    ([one], "TakeBackward0") => {
+                        list.push(("index", Attribute::tensor(tensor(one))));
+                    }
+                    (_, "MaskedSelectBackward0") => {}
+                    ([one], _) => {
+                        list.push(("dim", Attribute::int(one.0)));
+                        list.push(("index", Attribute::tensor(tensor(one))));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if matches!(self.name, "IndexBackward0" | "IndexSelectBackward0") {
+            list.push(("self_sym_sizes", Attribute::sizes(&inner.whole)));
+        }
+        list
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

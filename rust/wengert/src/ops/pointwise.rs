@@ -360,7 +360,7 @@ fn copied_apart(
 }
 
 /// Whether a layout has neither gaps nor elements in common.
-fn is_dense(layout: &Layout) -> bool {
+pub(crate) fn is_dense(layout: &Layout) -> bool {
     dense_permutation(layout).is_some_and(|dense| {
         let axes = layout.shape().iter().zip(layout.strides().iter().zip(&dense));
         axes.into_iter().all(|(&n, (a, b))| n <= 1 || a == b)

@@ -18,7 +18,7 @@
 //! algorithmic differentiation*, 2008.)
 
 use super::{Dest, pointwise, reduce, view};
-use crate::graph::{Context, Gradients, Op, Saves, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, Saves, record};
 use crate::kernels::gemm::{self, MatMut, MatRef};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::tensor::Tensor;
@@ -229,6 +229,10 @@ struct Product {
 }
 
 impl Product {
+    fn attributes(&self, names: [&'static str; 2]) -> Attributes {
+        names.into_iter().zip([A, B].map(Attribute::Saved)).collect()
+    }
+
     /// The gradients of `a` and `b`, where they are wanted.
     fn gradients(&self, ctx: &Context, g: &Tensor, first: usize) -> Result<[Option<Tensor>; 2]> {
         let [ta, tb] = self.transposed;
@@ -292,6 +296,10 @@ impl Op for Product {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        self.attributes(["self", "mat2"])
+    }
+
     fn work(&self, elements: usize) -> usize {
         product_work(elements)
     }
@@ -334,6 +342,15 @@ struct AddProduct {
 impl Op for AddProduct {
     fn name(&self) -> &'static str {
         self.product.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        let batched = self.product.name == "BaddbmmBackward0";
+        let names = if batched { ["batch1", "batch2"] } else { ["mat1", "mat2"] };
+        let mut list = self.product.attributes(names);
+        list.push(("alpha", Attribute::float(self.product.alpha)));
+        list.push(("beta", Attribute::float(self.beta)));
+        list
     }
 
     fn work(&self, elements: usize) -> usize {
@@ -434,6 +451,18 @@ impl Op for MatVec {
         if self.beta.is_some() { "AddmvBackward0" } else { "MvBackward0" }
     }
 
+    fn attributes(&self) -> Attributes {
+        match self.beta {
+            Some(beta) => vec![
+                ("mat", Attribute::Saved(A)),
+                ("vec", Attribute::Saved(B)),
+                ("alpha", Attribute::float(self.alpha)),
+                ("beta", Attribute::float(beta)),
+            ],
+            None => vec![("self", Attribute::Saved(A)), ("vec", Attribute::Saved(B))],
+        }
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let mut out = Gradients::new();
@@ -530,6 +559,11 @@ struct Dot(&'static str);
 impl Op for Dot {
     fn name(&self) -> &'static str {
         self.0
+    }
+
+    fn attributes(&self) -> Attributes {
+        let second = if self.0 == "DotBackward0" { "tensor" } else { "other" };
+        vec![("self", Attribute::Saved(A)), (second, Attribute::Saved(B))]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -7,7 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
-use crate::graph::{Context, Gradients, Op, forward::linear, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
 use crate::layout::{Dims, Strides, wrap_dim};
@@ -134,6 +134,18 @@ impl Op for SumRule {
         self.name
     }
 
+    fn attributes(&self) -> Attributes {
+        let mut list = vec![("self_sym_sizes", Attribute::sizes(&self.shape))];
+        if self.scale.is_some() {
+            list.push(("self_sym_numel", Attribute::int(self.shape.iter().product::<usize>())));
+        }
+        if self.name.ends_with('1') {
+            list.push(("dim", Attribute::axes(&self.mask)));
+            list.push(("keepdim", Attribute::bool(self.keepdim)));
+        }
+        list
+    }
+
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
         let g = match self.scale {
@@ -233,6 +245,14 @@ pub fn nansum(
         fn name(&self) -> &'static str {
             "NansumBackward0"
         }
+
+        fn attributes(&self) -> Attributes {
+            vec![
+                ("self", Attribute::Saved(0)),
+                ("dim", Attribute::axes(&self.0)),
+                ("keepdim", Attribute::bool(self.1)),
+            ]
+        }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             let x = ctx.saved(0);
@@ -282,6 +302,16 @@ struct ProdRule {
 impl Op for ProdRule {
     fn name(&self) -> &'static str {
         if self.all { "ProdBackward0" } else { "ProdBackward1" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        let mut list = vec![("self", Attribute::Saved(0)), ("result", Attribute::Saved(1))];
+        if !self.all {
+            let dim = self.mask.iter().position(|&r| r).unwrap_or(0);
+            list.push(("dim", Attribute::int(dim)));
+            list.push(("keepdim", Attribute::bool(self.keepdim)));
+        }
+        list
     }
 
     /// `g · y / x`. Where a product is zero, by a zero factor or by underflow, the product of the

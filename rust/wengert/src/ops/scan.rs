@@ -6,7 +6,7 @@ use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
 use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
-use crate::graph::{Context, Gradients, Op, forward::linear, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
 use crate::tensor::Tensor;
@@ -60,6 +60,10 @@ fn running_sum(x: &Tensor, dim: usize, reverse: bool, dtype: DType) -> Result<Te
         fn name(&self) -> &'static str {
             "CumsumBackward0"
         }
+
+        fn attributes(&self) -> Attributes {
+            vec![("dim", Attribute::int(self.dim))]
+        }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             Ok(smallvec![Some(running_sum(g, self.dim, !self.reverse, g.dtype())?)])
@@ -105,6 +109,14 @@ struct ProductRule(usize);
 impl Op for ProductRule {
     fn name(&self) -> &'static str {
         "CumprodBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("self", Attribute::Saved(0)),
+            ("result", Attribute::Saved(1)),
+            ("dim", Attribute::int(self.0)),
+        ]
     }
 
     /// `Σ_{j≥k} gⱼ yⱼ / xₖ`, or without division where there are zeros.
@@ -164,6 +176,14 @@ pub fn logcumsumexp(x: &Tensor, dim: i64) -> Result<Tensor> {
         fn name(&self) -> &'static str {
             "LogcumsumexpBackward0"
         }
+
+        fn attributes(&self) -> Attributes {
+            vec![
+                ("self", Attribute::Saved(0)),
+                ("result", Attribute::Saved(1)),
+                ("dim", Attribute::int(self.0)),
+            ]
+        }
         /// `e^(xₖ - yₖ) sₖ` with `sₖ = gₖ + e^(yₖ - yₖ₊₁) sₖ₊₁`; no exponent is positive.
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
@@ -214,6 +234,10 @@ fn running_extremum(
         fn name(&self) -> &'static str {
             self.0
         }
+
+        fn attributes(&self) -> Attributes {
+            vec![("indices", Attribute::Saved(0)), ("dim", Attribute::int(self.2))]
+        }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
             let (zeros, dim) = (Tensor::zeros(&self.1, g.dtype())?, self.2 as i64);
@@ -263,6 +287,10 @@ pub fn flip(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
     impl Op for Rule {
         fn name(&self) -> &'static str {
             "FlipBackward0"
+        }
+
+        fn attributes(&self) -> Attributes {
+            vec![("dims", Attribute::ints(&self.0))]
         }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };

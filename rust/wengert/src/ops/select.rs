@@ -9,7 +9,7 @@ use super::index::out_of_bounds;
 use super::places::{Places, Positions};
 use super::tags::*;
 use super::{Output, Row, binary, cast, create, view};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, inplace, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, inplace, record};
 use crate::layout::{self, Dims};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
@@ -49,7 +49,7 @@ pub fn nonzero(x: &Tensor) -> Result<Tensor> {
 
 /// The columns of [`nonzero`]: one index vector per axis; of a tensor without dimensions as if it
 /// had one.
-fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
+pub(super) fn nonzero_columns(x: &Tensor) -> Result<Vec<Tensor>> {
     let x = if x.ndim() == 0 { view::reshape_to(&x.detach(), &[1])? } else { x.detach() };
     view::unbind(&nonzero(&x)?, 1)
 }
@@ -265,10 +265,29 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// The mask is not bool or does not broadcast; the value has dimensions, or the type of `x` cannot
 /// hold it.
 pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let wrapped = value.is_wrapped_number();
+    fill_where(if wrapped { "MaskedFillBackward0" } else { "MaskedFillBackward1" }, x, mask, value)
+}
+
+/// [`masked_fill`] under the name of a node.
+pub(super) fn fill_where(
+    node: &'static str,
+    x: &Tensor,
+    mask: &Tensor,
+    value: &Tensor,
+) -> Result<Tensor> {
     struct Rule(&'static str);
     impl Op for Rule {
         fn name(&self) -> &'static str {
             self.0
+        }
+
+        fn attributes(&self) -> Attributes {
+            vec![("mask", Attribute::Saved(0))]
+        }
+
+        fn hides(&self, input: usize) -> bool {
+            input == 1
         }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
@@ -304,9 +323,7 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: &Tensor) -> Result<Tensor> 
         binary::where_(mask, &converted, &x)?
     };
     if y.dtype().is_floating() && record::recording(&[x, value]) {
-        let wrapped = value.is_wrapped_number();
-        let name = if wrapped { "MaskedFillBackward0" } else { "MaskedFillBackward1" };
-        record::record(&y, &[x, value], &[(0, mask)], Box::new(Rule(name)))?;
+        record::record(&y, &[x, value], &[(0, mask)], Box::new(Rule(node)))?;
     }
     Ok(y)
 }

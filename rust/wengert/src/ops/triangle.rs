@@ -2,7 +2,9 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, forward::linear, record};
+use crate::graph::{
+    Attribute, Attributes, Context, Gradients, Op, ValuesOnly, forward::linear, record,
+};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -17,6 +19,10 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
     impl Op for Triangle {
         fn name(&self) -> &'static str {
             if self.lower { "TrilBackward0" } else { "TriuBackward0" }
+        }
+
+        fn attributes(&self) -> Attributes {
+            vec![("diagonal", Attribute::int(self.diagonal))]
         }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
@@ -112,12 +118,26 @@ impl Diagonal {
         Layout::strided(&shape, &strides, offset as usize)
     }
 
+    fn attributes(self) -> Attributes {
+        vec![
+            ("offset", Attribute::int(self.offset)),
+            ("dim1", Attribute::int(self.rows)),
+            ("dim2", Attribute::int(self.columns)),
+        ]
+    }
+
     /// The diagonal of `x`, a view.
     fn cut(self, x: &Tensor) -> Result<Tensor> {
         struct Cut(Diagonal, Dims);
         impl Op for Cut {
             fn name(&self) -> &'static str {
                 "DiagonalBackward0"
+            }
+
+            fn attributes(&self) -> Attributes {
+                let mut list = self.0.attributes();
+                list.push(("self_sym_sizes", Attribute::sizes(&self.1)));
+                list
             }
             fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
@@ -145,6 +165,10 @@ impl Diagonal {
         impl Op for Embed {
             fn name(&self) -> &'static str {
                 self.0
+            }
+
+            fn attributes(&self) -> Attributes {
+                self.1.attributes()
             }
             fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
                 let Some(g) = &grads[0] else { return Ok(smallvec![None]) };

@@ -3,10 +3,11 @@
 //! Formulas of derivatives: Abramowitz & Stegun, chapters 4 and 7.
 
 use super::binary::{clamp, number, where_};
-use super::compare::ge;
+use super::compare::{eq, ge};
 use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
+use crate::graph::Attribute;
 use crate::kernels::math;
 use crate::pointwise_rows;
 use crate::{DType, Scalar, Tensor, bail};
@@ -88,7 +89,7 @@ pointwise_rows! {
         } =>
     {
         int: x.wrapping_mul(x), float: x * x,
-    } "PowBackward0" { x saves(x): |g| g * (x * 2.0) }
+    } "PowBackward0" shows("exponent", Attribute::int(2)) { x saves(x): |g| g * (x * 2.0) }
 
     /// Sine.
     sin(x) -> y: "(input)", Float, ALL_FORMS => { float: math::sin(x) }
@@ -199,6 +200,24 @@ pointwise_rows! {
     erfc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erfc"] => { float: math::erfc(x) }
     "ErfcBackward0" {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
+    }
+
+    /// `sin(πx) / πx`, and 1 at 0.
+    sinc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.sinc"] => {
+        float: {
+            let angle = x * PI as T;
+            if x == 0.0 { 1.0 } else { math::sin(angle) / angle }
+        },
+    } "SincBackward0" {
+        x saves(x): |g| {
+            let zero = eq(x, &number(0.0)?)?;
+            // At 0 the quotients are computed elsewhere and not used: a NaN would spoil the
+            // derivative of this rule.
+            let away = where_(&zero, &number(1.0)?, x)?;
+            let angle = &away * PI;
+            let slope = (cos(&angle)? - sin(&angle)? / angle) / away;
+            where_(&zero, &number(0.0)?, &(g * slope))?
+        }
     }
 
     /// `ln(x / (1 - x))`, the inverse of [`sigmoid()`]; with `eps`, `x` is first limited to

@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::graph::{Context, Gradients, Op, forward::linear, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -47,6 +47,15 @@ struct Reshape {
 impl Op for Reshape {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        match self.name {
+            "ViewBackward0" | "UnsafeViewBackward0" | "SqueezeBackward0" | "SqueezeBackward1" => {
+                vec![("self_sym_sizes", Attribute::sizes(&self.shape))]
+            }
+            _ => Attributes::new(),
+        }
     }
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -163,6 +172,26 @@ struct Permute {
 impl Op for Permute {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        match (self.name, &self.inverse[..]) {
+            ("PermuteBackward0", inverse) => {
+                let mut dims = Indices::from_elem(0, inverse.len());
+                for (d, &i) in inverse.iter().enumerate() {
+                    dims[i as usize] = d as i64;
+                }
+                vec![("dims", Attribute::ints(&dims))]
+            }
+            ("TransposeBackward0", inverse) => {
+                let moved = |(d, i): (usize, &i64)| (d as i64 != *i).then_some(d);
+                let mut swapped = inverse.iter().enumerate().filter_map(moved);
+                let first = swapped.next().unwrap_or(0);
+                let second = swapped.next().unwrap_or(first);
+                vec![("dim0", Attribute::int(first)), ("dim1", Attribute::int(second))]
+            }
+            _ => Attributes::new(),
+        }
     }
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -400,7 +429,7 @@ pub fn flatten(x: &Tensor, start: i64, end: i64) -> Result<Tensor> {
 
 /// The same tensor without history.
 fn detach(x: &Tensor) -> Result<Output> {
-    Ok(Output::Tensor(x.detach()))
+    Ok(Output::Tensor(x.detach_for_user()))
 }
 
 macro_rules! row {

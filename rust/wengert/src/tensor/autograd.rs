@@ -1,7 +1,7 @@
 //! What autograd knows about a tensor: history, gradient, hooks, and the place of a view.
 
 use super::*;
-use crate::graph::Site;
+use crate::graph::{Site, explain};
 use std::num::NonZeroU32;
 
 /// Why a tensor has no history although what it came from has one.
@@ -24,7 +24,24 @@ impl Tensor {
         self.0.severed.store(number, Ordering::Relaxed);
     }
 
+    /// [`Tensor::detach`] at a user's wish, who may wonder later where the history went.
+    pub fn detach_for_user(&self) -> Tensor {
+        let alias = self.detach();
+        if self.requires_grad() {
+            alias.sever(Severed::Detached);
+        }
+        alias
+    }
+
+    /// Takes over the reason why another tensor has no history.
+    #[inline]
+    pub fn sever_like(&self, other: &Tensor) {
+        let number = other.0.severed.load(Ordering::Relaxed);
+        self.0.severed.store(number, Ordering::Relaxed);
+    }
+
     /// Why and where this tensor lost its history, if that was noted.
+    #[inline]
     pub fn severed(&self) -> Option<(Severed, Site)> {
         let number = self.0.severed.load(Ordering::Relaxed);
         let site = Site::new(NonZeroU32::new(number & !UNRECORDED)?);
@@ -60,12 +77,10 @@ impl Tensor {
             return physical.set_requires_grad(requires_grad);
         }
         if requires_grad && !self.dtype().is_floating() {
-            bail!(
-                Grad,
-                "",
-                "only Tensors of floating point and complex dtype can require gradients, got {}",
-                self.dtype()
-            );
+            return Err(explain::not_differentiable(
+                self.dtype(),
+                "only Tensors of floating point and complex dtype can require gradients",
+            ));
         }
         if requires_grad && self.is_inference() && !crate::graph::is_inference_mode() {
             bail!(
@@ -88,6 +103,22 @@ impl Tensor {
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// [`Tensor::set_requires_grad`] for a tensor that was just made.
+    ///
+    /// # Errors
+    /// For integer types.
+    pub fn require_grad_from_start(&self) -> Result<()> {
+        if !self.dtype().is_floating() {
+            bail!(
+                Grad,
+                "",
+                "Only Tensors of floating point and complex dtype can require gradients, got {}",
+                self.dtype()
+            );
+        }
+        self.set_requires_grad(true)
     }
 
     /// The node that made this tensor; `None` for leaves.
@@ -137,6 +168,16 @@ impl Tensor {
         }
         let node = autograd.rare.as_ref()?.accumulator.as_ref()?.upgrade()?;
         Some(Edge { node, output: 0 })
+    }
+
+    /// The same data as a leaf whose gradient is added up in another leaf's accumulator.
+    pub(crate) fn alias_of_leaf(&self, accumulator: &NodeRef) -> Tensor {
+        let alias = self.detach();
+        let mut autograd = alias.0.autograd.lock();
+        autograd.rare.get_or_insert_default().accumulator = Some(accumulator.downgrade());
+        drop(autograd);
+        alias.0.requires_grad.store(true, Ordering::Relaxed);
+        alias
     }
 
     /// Gives the tensor a history.
@@ -219,14 +260,16 @@ impl Tensor {
 
     /// Replaces the accumulated gradient.
     pub fn set_grad(&self, grad: Option<Tensor>) {
-        let old = {
-            let mut autograd = self.0.autograd.lock();
-            if grad.is_none() && autograd.rare.is_none() {
-                return;
-            }
-            std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
-        };
-        drop(old);
+        drop(self.swap_grad(grad));
+    }
+
+    /// Replaces the accumulated gradient and gives the old one.
+    pub(crate) fn swap_grad(&self, grad: Option<Tensor>) -> Option<Tensor> {
+        let mut autograd = self.0.autograd.lock();
+        if grad.is_none() && autograd.rare.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut autograd.rare.get_or_insert_default().grad, grad)
     }
 
     /// Keeps the gradient of a computed tensor in `.grad` during backward.

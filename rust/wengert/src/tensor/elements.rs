@@ -202,7 +202,7 @@ impl Tensor {
                  https://github.com/pytorch/rfcs/pull/17 for more details."
             );
         }
-        Ok(())
+        crate::graph::watch::about_to_write(self)
     }
 
     /// Refuses to write where that is not allowed.

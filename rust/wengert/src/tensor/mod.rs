@@ -14,8 +14,8 @@ mod views;
 
 pub use autograd::Severed;
 pub(crate) use batched::Batch;
-pub use observe::HookHandle;
 pub(crate) use observe::LeafHooks;
+pub use observe::{HookHandle, Waypoint};
 pub use views::ViewKind;
 
 use crate::counted::{Counted, WeakCounted};

@@ -2,6 +2,7 @@
 //! the leaf. See [`hooks`](crate::graph::hooks).
 
 use super::*;
+use crate::graph::garbage::Owned;
 
 impl Tensor {
     /// Adds an observer of this tensor's gradient.
@@ -68,11 +69,41 @@ impl Tensor {
 
     /// Shows all objects of the embedding language that this tensor's own hooks keep alive; those
     /// of its node are the node's. `visit` runs under the tensor's lock and must not call back.
-    pub fn hosts(&self, mut visit: impl FnMut(&Host)) {
+    pub fn hosts(&self, mut visit: impl FnMut(&(dyn std::any::Any + Send + Sync))) {
         let autograd = self.0.autograd.lock();
         let Some(rare) = &autograd.rare else { return };
-        rare.hooks.hosts().for_each(|(_, host)| visit(host));
-        rare.accumulated.hosts().for_each(|(_, host)| visit(host));
+        rare.hooks.hosts().for_each(|(_, host)| visit(&**host));
+        rare.accumulated.hosts().for_each(|(_, host)| visit(&**host));
+    }
+
+    /// Shows everything that this tensor owns, for [`garbage`](crate::graph::garbage). `visit` runs
+    /// under the tensor's lock and only makes notes.
+    pub(crate) fn owned(&self, visit: &mut dyn FnMut(Owned<'_>)) {
+        {
+            let autograd = self.0.autograd.lock();
+            autograd.edge.iter().for_each(|edge| visit(Owned::Node(&edge.node)));
+            autograd.base.iter().for_each(|base| visit(Owned::Tensor(base)));
+            let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
+            gradient.into_iter().for_each(|gradient| visit(Owned::Tensor(gradient)));
+        }
+        self.hosts(|host| visit(Owned::Host(host)));
+    }
+
+    /// Lets go of history and gradient, when nobody can reach this tensor any more.
+    pub(crate) fn retire(&self) -> (Option<Edge>, Option<Tensor>) {
+        let mut autograd = self.0.autograd.lock();
+        (autograd.edge.take(), autograd.rare.as_mut().and_then(|rare| rare.grad.take()))
+    }
+
+    /// Whether this tensor may own itself: by a gradient with a history, which ends where the tensor's
+    /// own begins.
+    pub fn may_own_itself(&self) -> bool {
+        if !self.0.requires_grad.load(Ordering::Relaxed) {
+            return false;
+        }
+        let autograd = self.0.autograd.lock();
+        let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
+        gradient.is_some_and(|gradient| gradient.0.requires_grad.load(Ordering::Relaxed))
     }
 
     /// Who stands for this leaf now (see [`Tensor::with_data`]), and who observes it.
@@ -103,6 +134,47 @@ fn observers(autograd: &Autograd) -> Option<Box<LeafHooks>> {
     }
     let (tensor, accumulated) = (rare.hooks.snapshot(), rare.accumulated.snapshot());
     Some(Box::new(LeafHooks { tensor, accumulated }))
+}
+
+/// Where a tensor's gradient will be, for those who must not keep the graph alive: a hook in a node
+/// that held the node would never die.
+pub enum Waypoint {
+    /// Of a computed tensor, as it was when this was made.
+    Node(WeakNodeRef),
+    /// Of a leaf.
+    Leaf(WeakTensor),
+}
+
+impl Waypoint {
+    /// Of a tensor that requires grad.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn of(tensor: &Tensor) -> Result<Waypoint> {
+        if !tensor.requires_grad() {
+            bail!(
+                Grad,
+                "",
+                "It is not possible to get the gradient edge for a Tensor that does not require \
+                 gradients"
+            );
+        }
+        Ok(match tensor.grad_fn() {
+            Some(edge) => Waypoint::Node(edge.node.downgrade()),
+            None => Waypoint::Leaf(tensor.downgrade()),
+        })
+    }
+
+    /// Whether the innermost pass on this thread comes by, or has done so.
+    pub fn is_on_the_way(&self) -> bool {
+        let node = match self {
+            Waypoint::Node(node) => node.upgrade(),
+            Waypoint::Leaf(leaf) => {
+                leaf.upgrade().and_then(|t| t.current().edge_if_any()).map(|edge| edge.node)
+            }
+        };
+        node.and_then(|node| crate::graph::task::will_run(&node)).unwrap_or(false)
+    }
 }
 
 /// Removes a hook from where it was registered.

@@ -13,6 +13,7 @@
 //! write, is refused, in PyTorch's words.
 
 use super::*;
+use crate::graph::explain::operation;
 use crate::graph::inplace::become_part;
 use crate::graph::{GradMode, is_grad_enabled, is_inference_mode};
 
@@ -184,10 +185,7 @@ fn drop_outside<T>(lock: impl Sized, value: T) {
 /// PyTorch's words.
 #[cold]
 fn refusal(kind: ViewKind, edge: Option<Edge>, modified: &str) -> Error {
-    let output = edge.map(|e| {
-        let name = e.node.name();
-        format!("Output {} of {}", e.output, name.strip_suffix("Backward0").unwrap_or(name))
-    });
+    let output = edge.map(|e| format!("Output {} of {}", e.output, operation(e.node.name())));
     let what = match (&output, kind) {
         (Some(output), ViewKind::Several | ViewKind::Custom) => {
             format!("{output} is a view and {modified} modified inplace.")

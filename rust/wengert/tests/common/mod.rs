@@ -50,7 +50,7 @@ fn moved(xs: &[Tensor], ds: &[Tensor], h: f64) -> Vec<Tensor> {
 
 /// `Σ d · ∂L/∂x` for `L = f(xs)`, recorded.
 fn slope(f: &dyn Fn(&[Tensor]) -> Tensor, xs: &[Tensor], ds: &[Tensor]) -> Tensor {
-    let create = Backward { create_graph: true, ..Default::default() };
+    let create = Backward { create_graph: true, retain_graph: true };
     let grads = graph::grad(&[f(xs)], &[None], xs, create).unwrap();
     let mut total = Tensor::from_slice(&[0.0], &[]).unwrap();
     for ((g, d), x) in grads.iter().zip(ds).zip(xs) {

@@ -12,6 +12,7 @@ use super::Problem;
 use super::micro::{Float, Kernels, MAX_COLS, MAX_ROWS};
 use super::pack::{Scratch, pack};
 use super::vector::ROW;
+use crate::kernels::interrupt::Patience;
 use crate::kernels::threads;
 use std::ops::Range;
 
@@ -46,6 +47,7 @@ pub unsafe fn multiply<T: Float>(p: &Problem<T>, kernels: &'static Kernels<T>, p
     }
     let threads = if parallel { threads::num_threads() } else { 1 };
     let in_place = p.b_strides[1] == 1 && (p.m <= 10 * kernels.rows() || p.k * p.n <= SMALL_B);
+    let mut patience = Patience::new();
     for col in (0..p.n).step_by(WIDTH) {
         let cols = WIDTH.min(p.n - col);
         for start in (0..p.k).step_by(DEPTH) {
@@ -94,7 +96,10 @@ pub unsafe fn multiply<T: Float>(p: &Problem<T>, kernels: &'static Kernels<T>, p
             if threads > 1 {
                 threads::parallel_for(tall * across, 1, tasks)
             } else {
-                tasks(0..tall * across)
+                for task in 0..tall * across {
+                    tasks(task..task + 1);
+                    patience.look();
+                }
             }
         }
     }

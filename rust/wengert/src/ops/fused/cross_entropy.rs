@@ -17,7 +17,7 @@ use super::loss::{Reduction, reduce_to};
 use super::softmax::{log_softmax, rows_along, softmax, softmax_backward};
 use super::{for_kernel, for_user, with_real};
 use crate::dtype::Element;
-use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::Dims;
 use crate::ops::tags::*;
@@ -451,6 +451,10 @@ struct Pick(Arc<Classes>);
 impl Op for Pick {
     fn name(&self) -> &'static str {
         if self.0.shape.len() > 1 { "NllLoss2DBackward0" } else { "NllLossBackward0" }
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![("self", Attribute::Saved(X))]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -4,7 +4,7 @@
 //! and a reduction inside, so that a loss is one node. The rule multiplies the gradient with the
 //! factor of the reduction and the weight, and hands it to the slopes, which are differentiable.
 
-use crate::graph::{Context, Gradients, Op, Saves, ValuesOnly, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, Saves, ValuesOnly, record};
 use crate::kernels::math;
 use crate::ops::binary::{number, where_};
 use crate::ops::compare::lt;
@@ -274,6 +274,25 @@ struct Rule {
 impl Op for Rule {
     fn name(&self) -> &'static str {
         self.loss.node
+    }
+
+    fn attributes(&self) -> Attributes {
+        let names: &[&'static str] = match self.loss.node {
+            "HuberLossBackward0" => &["self", "target", "delta"],
+            "SmoothL1LossBackward0" => &["self", "target", "beta"],
+            _ => &["self", "target", "pos_weight"],
+        };
+        let named = names.iter().take(self.operands).enumerate();
+        let mut list: Attributes =
+            named.map(|(k, name)| (*name, Attribute::SavedNumber(k as u8))).collect();
+        if self.weighted {
+            list.push(("weight", Attribute::Saved(self.operands as u8)));
+        }
+        list
+    }
+
+    fn hides(&self, input: usize) -> bool {
+        input == 2
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

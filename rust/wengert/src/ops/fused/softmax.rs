@@ -10,7 +10,7 @@
 //! ```
 
 use super::{for_kernel, for_user, with_real};
-use crate::graph::{Context, Gradients, Op, forward::linear, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::{Dims, wrap_dim};
 use crate::ops::tags::*;
@@ -50,6 +50,10 @@ struct Rule(Which, usize);
 impl Op for Rule {
     fn name(&self) -> &'static str {
         self.0.names()[1]
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![("result", Attribute::Saved(0)), ("dim", Attribute::int(self.1))]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -117,6 +121,14 @@ const Y: u8 = 1;
 impl Op for BackwardRule {
     fn name(&self) -> &'static str {
         self.0.names()[2]
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("grad_output", Attribute::Saved(G)),
+            ("output", Attribute::Saved(Y)),
+            ("dim", Attribute::int(self.1)),
+        ]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -211,6 +223,15 @@ struct LogSumExp {
 impl Op for LogSumExp {
     fn name(&self) -> &'static str {
         "LogsumexpBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![
+            ("self", Attribute::Saved(0)),
+            ("result", Attribute::Saved(1)),
+            ("dim", Attribute::axes(&self.mask)),
+            ("keepdim", Attribute::bool(self.keepdim)),
+        ]
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

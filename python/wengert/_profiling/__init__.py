@@ -1,0 +1,1 @@
+"""What both profilers share: events, tables, trace files."""
