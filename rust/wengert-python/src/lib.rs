@@ -12,6 +12,7 @@
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
+//! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
@@ -51,6 +52,7 @@ mod task;
 mod teach;
 mod tensor;
 mod types;
+mod vmap;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -96,6 +98,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
     observe::install(m)?;
     settings::install(m)?;
+    vmap::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
         ("inf", f64::INFINITY),

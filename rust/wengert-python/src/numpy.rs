@@ -335,6 +335,7 @@ pub fn set_check_numpy(mode: bool) -> bool {
 }
 
 fn check_numpy(t: &Tensor) -> PyResult<()> {
+    t.check_readable().or_raise()?;
     if t.requires_grad() {
         return Err(crate::teach::array_with_grad(t));
     }

@@ -89,7 +89,7 @@ impl Tensor {
 
     /// How this view was made; `None` for what is no view to users.
     pub fn view_kind(&self) -> Option<ViewKind> {
-        if !self.has_base() {
+        if !self.has_base() || self.is_batched() {
             return None;
         }
         let autograd = self.0.autograd.lock();
@@ -103,6 +103,9 @@ impl Tensor {
 
     /// Whether this view's base became part of a graph by a write since the view was made.
     pub(super) fn joined_graph(&self) -> bool {
+        if let Some(physical) = self.physical() {
+            return physical.requires_grad();
+        }
         let autograd = self.0.autograd.lock();
         let Some(base) = &autograd.base else { return false };
         let base_autograd = base.0.autograd.lock();
