@@ -227,7 +227,7 @@ def test_copy_from_any_type_and_shape(dtype, shape):
     x = torch.ones(shape, dtype=dtype, requires_grad=True)
     y = torch.zeros(3)
     y.copy_(x)
-    assert y.grad_fn.name() == "CopyBackwards"
+    assert y.grad_fn.name() == "torch::autograd::CopyBackwards"
     (y * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert x.grad.dtype == dtype
     assert x.grad.tolist() == ([1.0, 2.0, 3.0] if shape == (3,) else [6.0] if shape else 6.0)
