@@ -29,7 +29,7 @@ use super::anomaly;
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
-use super::inference::{InferenceMode, is_inference_mode};
+use super::inference::Modes;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
@@ -91,12 +91,12 @@ pub fn backward_at(
     pass.accumulate = true;
     let seeds = seed(roots, gradients)?;
     if let Some(inputs) = inputs {
+        pass.restrict(inputs)?;
         for input in inputs {
             if let Point::Tensor(t) = input {
                 t.retain_grad()?;
             }
         }
-        pass.restrict(inputs)?;
     }
     pass.run(seeds)
 }
@@ -427,15 +427,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let inferring = is_inference_mode();
+        let modes = Modes::current();
         unlocked(|| {
             threads::scope(|scope| {
                 let mut jobs = jobs.iter_mut();
                 let own = jobs.next();
                 for job in jobs {
                     scope.spawn(move || {
-                        let _values = GradMode::new(false);
-                        let _mode = inferring.then(|| InferenceMode::new(true));
+                        let _modes = modes.hold();
                         job.run();
                     });
                 }
