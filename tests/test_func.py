@@ -68,7 +68,9 @@ def test_grad_through_views_and_writes():
 
 def test_grad_respects_views_of_the_argument():
     x = randn(3, 2)
-    close(grad(lambda x: x.view(6)[1:3].sum())(x), torch.tensor([[0.0, 1], [1, 0], [0, 0]]).double())
+    close(
+        grad(lambda x: x.view(6)[1:3].sum())(x), torch.tensor([[0.0, 1], [1, 0], [0, 0]]).double()
+    )
 
 
 def test_grad_of_grad():
@@ -507,7 +509,10 @@ def test_vjp_with_aux():
 @pytest.mark.parametrize(
     ("f", "text"),
     [
-        (lambda x: (x, 1), "expected f.* to return only tensors, got unsupported type <class 'int'>"),
+        (
+            lambda x: (x, 1),
+            "expected f.* to return only tensors, got unsupported type <class 'int'>",
+        ),
         (lambda x: (), "non-empty output"),
         (lambda x: (x * 3).long(), "floating-point or complex Tensors, got Tensor with dtype"),
     ],

@@ -153,7 +153,9 @@ def test_arguments_without_a_batch_need_no_rule():
 
     plain = randn(3)
     close(vmap(lambda x: x * Plain.apply(plain))(randn(2, 3) * 0 + 1), (2 * plain).expand(2, 3))
-    with pytest.raises(RuntimeError, match="tried to vmap over Plain, but it does not have vmap supp"):
+    with pytest.raises(
+        RuntimeError, match="tried to vmap over Plain, but it does not have vmap supp"
+    ):
         vmap(Plain.apply)(randn(2, 3))
 
 

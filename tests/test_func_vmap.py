@@ -163,7 +163,10 @@ def test_chunks():
         (lambda x: vmap(torch.mul)(x, 2.0), "We cannot vmap over non-Tensor arguments"),
         (lambda x: vmap(torch.sin, in_dims=2)(x), "expected in_dim to satisfy -2 <= in_dim < 2"),
         (lambda x: vmap(torch.sin)(x.sum()), "expected in_dim to satisfy -0 <= in_dim < 0"),
-        (lambda x: vmap(torch.mul, (None, None))(x, x), "Expected at least one Tensor to vmap over"),
+        (
+            lambda x: vmap(torch.mul, (None, None))(x, x),
+            "Expected at least one Tensor to vmap over",
+        ),
         (lambda x: vmap(torch.mul, (0, 1))(x, x), r"same size in the mapped dimension, got sizes"),
         (lambda x: vmap(torch.sin, out_dims="a")(x), "`out_dims` must be an int, None or a python"),
         (lambda x: vmap(lambda x: (x, x), out_dims=(0, 0, 0))(x), "out_dims is not compatible"),
@@ -334,7 +337,9 @@ def test_of_one_tensor(f):
     actual = vmap(f)(x)
     assert actual.dtype == expected.dtype
     close(actual, expected, 10)
-    nested = vmap(vmap(f, in_dims=1), in_dims=2)(randn(3, 2, 5, 4)[..., :4].movedim(2, 0).movedim(0, 2))
+    nested = vmap(vmap(f, in_dims=1), in_dims=2)(
+        randn(3, 2, 5, 4)[..., :4].movedim(2, 0).movedim(0, 2)
+    )
     assert nested.shape[2:] == expected.shape[1:]
 
 
@@ -442,7 +447,9 @@ def test_writes(f, dims):
     if f in WRITES[3:8]:
         v = v[:, :1]
     whole = (x, i, v)
-    each = [f(*(t[k] if d == 0 else t[0] for t, d in zip(whole, dims, strict=True))) for k in range(4)]
+    each = [
+        f(*(t[k] if d == 0 else t[0] for t, d in zip(whole, dims, strict=True))) for k in range(4)
+    ]
     args = [t if d == 0 else t[0] for t, d in zip(whole, dims, strict=True)]
     close(vmap(f, in_dims=dims)(*args), torch.stack(each), 10)
 
@@ -466,9 +473,13 @@ def test_writes_to_what_is_the_same_for_all_examples_are_refused():
         lambda s, x: s.fill_(x.sum()),
         lambda s, x: s.__iadd__(x),
     ):
-        with pytest.raises(RuntimeError, match=r"vmap: inplace arithmetic\(self, \*extra_args\) is"):
+        with pytest.raises(
+            RuntimeError, match=r"vmap: inplace arithmetic\(self, \*extra_args\) is"
+        ):
             vmap(f, in_dims=(None, 0))(shared, x)
-    with pytest.raises(RuntimeError, match=r"vmap: aten::add_\(self, \*extra_args\) is not possible"):
+    with pytest.raises(
+        RuntimeError, match=r"vmap: aten::add_\(self, \*extra_args\) is not possible"
+    ):
         vmap(lambda s, x: s.add_(x), in_dims=(None, 0))(shared, x)
     vmap(lambda s, x: x.add_(s), in_dims=(None, 0))(shared, x)
 
@@ -490,7 +501,9 @@ def test_representation():
     vmap(lambda x: texts.append(repr(x)) or x)(x)
     vmap(vmap(lambda x: texts.append(repr(x)) or x))(x)
     assert texts[0] == "BatchedTensor(lvl=1, bdim=0, value=\n    tensor([[1., 2.]])\n)"
-    assert texts[1].startswith("BatchedTensor(lvl=2, bdim=0, value=\n    BatchedTensor(lvl=1, bdim=0")
+    assert texts[1].startswith(
+        "BatchedTensor(lvl=2, bdim=0, value=\n    BatchedTensor(lvl=1, bdim=0"
+    )
 
 
 # --------------------------------------------------------------------------- what is not one value
@@ -598,7 +611,9 @@ def test_random_operations_fail_unless_told():
     ):
         with pytest.raises(RuntimeError, match="called random operation while in randomness error"):
             draws(f)
-    close(draws(lambda x: torch.nn.functional.dropout(x, training=False)), torch.ones(4, 3).double())
+    close(
+        draws(lambda x: torch.nn.functional.dropout(x, training=False)), torch.ones(4, 3).double()
+    )
 
 
 def test_randomness_has_three_settings():
@@ -805,7 +820,8 @@ def test_functional_call_takes_keywords_and_shows_new_buffers():
     m, x = Network(), torch.randn(3)
     params = dict(m.named_parameters())
     close(
-        torch.func.functional_call(m, params, x, {"twice": True}).detach(), m(x, twice=True).detach()
+        torch.func.functional_call(m, params, x, {"twice": True}).detach(),
+        m(x, twice=True).detach(),
     )
 
     class Counter:
