@@ -1207,3 +1207,28 @@ def test_reference_counts_of_arguments_are_settled():
     for _ in range(10):
         fn.apply(x, marker).sum().backward()
     assert (sys.getrefcount(marker), sys.getrefcount(x)) == before
+
+
+def test_a_class_of_functions_is_collected_with_its_contexts():
+    def make():
+        class Marker(Exception):
+            pass
+
+        error = Marker()
+
+        def backward(ctx, g):
+            return error
+
+        error.y = function(lambda ctx, x: x * 2, backward).apply(leaf())
+        return weakref.ref(error)
+
+    watch = make()
+    gc.collect()
+    assert watch() is None
+
+
+def test_the_collector_sees_each_reference_of_a_context_once():
+    y = Square.apply(leaf())
+    node = y.grad_fn
+    node.note = {}
+    assert gc.get_referents(node).count(type(node)) == 1

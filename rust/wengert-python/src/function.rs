@@ -18,8 +18,9 @@
 
 use crate::error::{OrRaise, caught, from_py, to_py};
 use crate::held::Held;
+use crate::object::visit_class;
 use crate::tensor::{PyTensor, wrap};
-use crate::{hooks, node};
+use crate::{garbage, hooks, node};
 use parking_lot::Mutex;
 use pyo3::exceptions::*;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -31,6 +32,7 @@ use pyo3::types::{PyBool, PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use wengert::graph::arena::WeakNodeRef;
 use wengert::graph::custom::{self, Call};
 use wengert::graph::saved::freed_error;
@@ -366,7 +368,10 @@ impl PyFunctionCtx {
         hooks::register_pre_hook(&self.as_node("register_prehook")?, r#fn)
     }
 
+    #[allow(unsafe_code)]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: `install` has measured where in its objects the value lies.
+        unsafe { visit_class(self, OFFSET.load(Ordering::Relaxed), &visit)? };
         let Some(state) = self.0.try_lock() else { return Ok(()) };
         for slot in [
             &state.to_save,
@@ -378,7 +383,10 @@ impl PyFunctionCtx {
         ] {
             visit.call(slot)?;
         }
-        Ok(())
+        match &state.remains {
+            Some(remains) => garbage::traverse_node(remains, &visit),
+            None => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
@@ -560,6 +568,9 @@ pub fn _apply_function<'py>(
     } else {
         args
     };
+    if let Some(result) = crate::vmap::apply_function(cls, &args, separate)? {
+        return Ok(result);
+    }
     let mut arguments = SmallVec::new();
     let mut inputs = SmallVec::<[Tensor; 4]>::new();
     for argument in args.iter_borrowed() {
@@ -1057,8 +1068,14 @@ impl Op for DelayedError {
     }
 }
 
+/// Where in a context's object its value lies.
+static OFFSET: AtomicUsize = AtomicUsize::new(0);
+
 /// Adds the classes and functions to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    let sample = Bound::new(m.py(), PyFunctionCtx(Mutex::default()))?;
+    let offset = std::ptr::from_ref(sample.get()) as usize - sample.as_ptr() as usize;
+    OFFSET.store(offset, Ordering::Relaxed);
     m.add_class::<PyFunctionCtx>()?;
     m.add_class::<FunctionInfo>()?;
     m.add_function(wrap_pyfunction!(_register_function, m)?)?;

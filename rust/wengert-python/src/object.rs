@@ -15,6 +15,9 @@ use crate::tensor::PyTensor;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::{PyTraverseError, PyVisit};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use wengert::{DType, Tensor};
 
@@ -67,4 +70,29 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         object.cast::<u8>().add(class.value).cast::<PyTensor>().write(PyTensor::of(tensor));
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
+}
+
+/// Shows the garbage collector the class of an object of one of our classes.
+///
+/// An instance owns its class. CPython leaves it to the base class's `tp_traverse` to say so, if the
+/// base is a heap type, and PyO3's does not. Without this, a class that Python code derives from ours
+/// would never be collected once something in it leads to an instance.
+///
+/// # Safety
+/// `value` is the Rust value of an object, which lies this many bytes behind the object's start.
+pub unsafe fn visit_class<T>(
+    value: &T,
+    offset: usize,
+    visit: &PyVisit<'_>,
+) -> Result<(), PyTraverseError> {
+    let object = std::ptr::from_ref(value).cast::<u8>().wrapping_sub(offset);
+    // SAFETY: the caller says that an object begins there, and its class is never null. `Py` is a
+    // pointer; as it is never dropped here, it need not count, which would be forbidden now.
+    let class = unsafe {
+        let class = ffi::Py_TYPE(object.cast_mut().cast::<ffi::PyObject>());
+        ManuallyDrop::new(std::mem::transmute::<NonNull<ffi::PyTypeObject>, Py<PyAny>>(
+            NonNull::new_unchecked(class),
+        ))
+    };
+    visit.call(&*class)
 }

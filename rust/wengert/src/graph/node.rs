@@ -498,7 +498,8 @@ impl Node {
     /// What is to be handed over by a node that is about to be dropped.
     pub(super) fn bequest(&mut self) -> Option<Node> {
         let state = self.state.get_mut();
-        if !state.hooks.as_ref().is_some_and(|h| h.outlived) {
+        // Once: what remains of a node leaves nothing in its turn.
+        if !state.hooks.as_mut().is_some_and(|h| std::mem::take(&mut h.outlived)) {
             return None;
         }
         Some(Node {
