@@ -261,7 +261,9 @@ def test_a_view_made_without_recording_of_a_base_written_to_since():
     with torch.no_grad():
         view = y[1:]
     y.mul_(2)
-    with pytest.raises(RuntimeError, match="its base or another view of its base has been modified"):
+    with pytest.raises(
+        RuntimeError, match="its base or another view of its base has been modified"
+    ):
         view * 2
 
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"})
+_SUBMODULES = frozenset(
+    {"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"}
+)
 # Where functions live that are written in Python.
 _HOMES = {
     "draw_graph": "graph_drawing",
