@@ -63,7 +63,9 @@ def _swap(module: Any, name: str, tensor: Any) -> Any:
 def _untied(module: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """The given tensors under all names of the tensors they stand for."""
     names: dict[int, set[str]] = {}
-    for name, tensor in (_named(module, "named_parameters") | _named(module, "named_buffers")).items():
+    for name, tensor in (
+        _named(module, "named_parameters") | _named(module, "named_buffers")
+    ).items():
         names.setdefault(id(tensor), set()).add(name)
     result = dict(given)
     for tied in names.values():

@@ -168,9 +168,7 @@ def _flatten_into(tree: Any, leaves: list[Any]) -> TreeSpec:
         leaves.append(tree)
         return _LEAF
     children, context = container.flatten(tree)
-    return TreeSpec(
-        cls, context, [_flatten_into(child, leaves) for child in children], container
-    )
+    return TreeSpec(cls, context, [_flatten_into(child, leaves) for child in children], container)
 
 
 def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> Any:
