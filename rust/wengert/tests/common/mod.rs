@@ -30,8 +30,8 @@ pub fn values(t: &Tensor) -> Vec<f64> {
 }
 
 /// The name of the node that made a tensor.
-pub fn node(t: &Tensor) -> &'static str {
-    t.grad_fn().map_or("", |edge| edge.node.name())
+pub fn node(t: &Tensor) -> String {
+    t.grad_fn().map_or_else(String::new, |edge| edge.node.name().to_owned())
 }
 
 fn sum(t: &Tensor) -> Tensor {
