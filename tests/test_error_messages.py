@@ -158,6 +158,30 @@ def test_write_to_a_view_of_a_leaf():
     )
 
 
+def test_write_to_one_of_several_views():
+    parts = (leaf() * 2).unbind()
+    with pytest.raises(RuntimeError) as error:
+        parts[0].add_(1)
+    assert message(error) == text(
+        "Output 0 of Unbind is a view and is being modified inplace. This view is the output of a "
+        "function that returns multiple views. Such functions do not allow the output views to be "
+        "modified inplace. You should replace the inplace operation by an out-of-place one.",
+        "The write is at " + at("parts[0].add_(1)"),
+        "Unbind made the view at " + at("parts = (leaf() * 2).unbind()"),
+    )
+
+
+def test_write_through_an_array():
+    y = leaf().exp()
+    y.detach().numpy()[:] = 0
+    with pytest.raises(RuntimeError) as error:
+        y.sum().backward()
+    assert message(error).split("\n  ")[1:3] == [
+        "Exp needs the old value for its gradient. It ran at " + at("y = leaf().exp()"),
+        "A NumPy array over its memory was written to.",
+    ]
+
+
 @pytest.mark.parametrize("function", ["exp", "neg"])
 def test_backward_twice(function):
     """Also where nothing was saved."""

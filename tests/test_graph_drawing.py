@@ -241,3 +241,10 @@ def test_layout_undoes_crossings():
     upper, lower = layout.layers
     assert [11 - v for v in upper] == lower
     assert all(layout.x[v] == layout.x[11 - v] for v in upper)
+
+
+def test_tooltips_name_the_line():
+    drawing = draw_graph(torch.ones(2, requires_grad=True).exp())
+    (box,) = [v for v in drawing.vertices if v.label == "Exp"]
+    line = test_tooltips_name_the_line.__code__.co_firstlineno + 1
+    assert box.tooltip == f"ExpBackward0 at {__file__}:{line}, in test_tooltips_name_the_line"

@@ -1,7 +1,6 @@
 """Writes in place: versions through every alias, histories after a write, memory that moves."""
 
 import gc
-import weakref
 
 import numpy as np
 import pytest
@@ -106,7 +105,7 @@ def test_what_a_write_saves_is_the_new_or_the_old_value_as_its_rule_needs():
         np.testing.assert_allclose(x.grad.tolist(), derivative(np.array([0.5, 1.5])), rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------- NumPy over our memory
+# ------------------------------------------------------------ NumPy over our memory
 
 
 def test_d20_a_write_through_a_numpy_array_is_noticed():
@@ -199,14 +198,17 @@ def test_d21_arrays_that_tensors_were_made_of():
     spoilt()
 
 
-def test_memory_is_given_back_when_the_last_array_is_gone():
-    x = torch.ones(3)
-    array = x.numpy()
-    tensor = weakref.ref(x)
-    del x
+def test_a_tensor_written_with_what_had_saved_it_is_no_garbage_for_ever():
+    nodes = torch._core.live_nodes()
+    for _ in range(100):
+        y = leaf() * 2
+        y.add_(y * y)
+        view = y[1:]
+        y.add_((view * view).sum())
+        view * 1
+    del y, view
     gc.collect()
-    assert tensor() is None
-    assert array.tolist() == [1.0] * 3
+    assert torch._core.live_nodes() == nodes
 
 
 # --------------------------------------------------------------------------------- histories
@@ -227,7 +229,7 @@ def test_copy_from_any_type_and_shape(dtype, shape):
     x = torch.ones(shape, dtype=dtype, requires_grad=True)
     y = torch.zeros(3)
     y.copy_(x)
-    assert y.grad_fn.name() == "CopyBackwards"
+    assert y.grad_fn.name().endswith("CopyBackwards")
     (y * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert x.grad.dtype == dtype
     assert x.grad.tolist() == ([1.0, 2.0, 3.0] if shape == (3,) else [6.0] if shape else 6.0)
@@ -389,7 +391,7 @@ def test_set_is_refused():
     with pytest.raises(RuntimeError, match="shared"):
         x.set_(torch.zeros(3))
     assert view.tolist() == [1.0] * 4
-    with pytest.raises(RuntimeError, match="type Double to a tensor of type Float|float64"):
+    with pytest.raises(RuntimeError, match=r"type Double to a tensor of type Float|float64"):
         torch.ones(3).set_(torch.ones(3, dtype=torch.float64))
     with pytest.raises(RuntimeError, match="leaf"):
         leaf().set_(torch.ones(3))

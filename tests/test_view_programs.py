@@ -121,9 +121,7 @@ class Program:
         for which in range(len(self.views)):
             self.read(which, 1.0 + which)
         ours, twins = (
-            torch.autograd.grad(
-                loss, (self.x, self.w), retain_graph=True, materialize_grads=True
-            )
+            torch.autograd.grad(loss, (self.x, self.w), retain_graph=True, materialize_grads=True)
             for loss in (self.loss, self.twin_loss)
         )
         for mine, twin in zip(ours, twins, strict=True):

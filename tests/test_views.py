@@ -261,7 +261,9 @@ def test_a_view_made_without_recording_of_a_base_written_to_since():
     with torch.no_grad():
         view = y[1:]
     y.mul_(2)
-    with pytest.raises(RuntimeError, match="its base or another view of its base has been modified"):
+    with pytest.raises(
+        RuntimeError, match="its base or another view of its base has been modified"
+    ):
         view * 2
 
 
@@ -287,7 +289,7 @@ def test_a_view_of_a_leaf():
 def test_detach_in_place_of_a_view():
     _, y = inner(3)
     for view in (y[1:], torch.ones(3)[1:]):
-        with pytest.raises(RuntimeError, match="Can't detach views in-place. Use detach"):
+        with pytest.raises(RuntimeError, match=r"Can't detach views in-place. Use detach"):
             view.detach_()
 
 
@@ -408,7 +410,7 @@ def test_adjoint_attributes():
     x = torch.ones(2, 3)
     assert x.mH.shape == x.H.shape == x.adjoint().shape == (3, 2)
     assert torch.ones(4, 2, 3).mH.shape == (4, 3, 2)
-    with pytest.raises(RuntimeError, match="only supported on matrices.*3-D"):
+    with pytest.raises(RuntimeError, match=r"only supported on matrices.*3-D"):
         torch.ones(4, 2, 3).H  # noqa: B018 - an attribute that raises
-    with pytest.raises(RuntimeError, match="matrices or batches of matrices.*1-D"):
+    with pytest.raises(RuntimeError, match=r"matrices or batches of matrices.*1-D"):
         torch.ones(4).mH  # noqa: B018

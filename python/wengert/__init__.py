@@ -20,6 +20,7 @@ from ._core import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import autograd as autograd
+    from . import func as func
     from . import linalg as linalg
     from . import nn as nn
     from . import profiler as profiler
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from ._limits import finfo as finfo
     from ._limits import iinfo as iinfo
     from .autograd._memory import graph_memory as graph_memory
+    from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo"]
+__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
 __all__ += _core.__all__
 
-_SUBMODULES = frozenset({"autograd", "linalg", "nn", "profiler", "return_types", "special", "utils"})
+_SUBMODULES = frozenset(
+    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "utils"}
+)
 # Where functions live that are written in Python.
 _HOMES = {
     "draw_graph": "graph_drawing",
@@ -43,6 +47,7 @@ _HOMES = {
     "finfo": "_limits",
     "graph_memory": "autograd._memory",
     "iinfo": "_limits",
+    "vmap": "func",
 }
 
 

@@ -185,7 +185,10 @@ def _operation(node: Any) -> Vertex:
     # The shape of the result, where the node tells it.
     metadata = getattr(node, "_input_metadata", ())
     shapes = [_sizes(data.shape) for data in metadata if hasattr(data, "shape")]
-    return Vertex("operation", label, shapes[0] if len(shapes) == 1 else "", name)
+    # The line that ran it, where the node tells it.
+    origin = getattr(node, "origin", None)
+    place = f" at {origin[0]}:{origin[1]}, in {origin[2]}" if origin else ""
+    return Vertex("operation", label, shapes[0] if len(shapes) == 1 else "", name + place)
 
 
 def _sizes(shape: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ own, `no_grad` and its kin say what is recorded,
 `gradgradcheck` compare gradients with finite differences.
 """
 
-from wengert._core import backward, grad
+from wengert._core import backward, grad, set_check_numpy
 
 from . import forward_ad as forward_ad
 from . import function as function
@@ -35,6 +35,7 @@ __all__ = [
     "gradgradcheck",
     "inference_mode",
     "no_grad",
+    "set_check_numpy",
     "set_detect_anomaly",
     "set_grad_enabled",
     "set_multithreading_enabled",

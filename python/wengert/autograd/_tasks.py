@@ -2,8 +2,8 @@
 
 A mode is a flag of a thread. A coroutine that awaits inside ``with no_grad():`` lets others run on
 its thread, in its mode. So while a task is in such a block, the mode is kept in the task's context
-(`contextvars`), and the loop sets the thread's mode from the context before each step of a task, and
-back after it. A task that was started in a block stays in that block's mode.
+(`contextvars`), and the loop sets the thread's mode from the context before each step of a task,
+and back after it. A task that was started in a block stays in that block's mode.
 
 To that end `asyncio.events.Handle._run`, in which every step runs, is wrapped when a block is first
 entered in a running loop. Steps of tasks that have nothing to do with blocks run as they would
@@ -65,10 +65,12 @@ def leave(token: Token[int]) -> None:
 
 @functools.cache
 def _wrap() -> None:
-    original: Callable[[asyncio.Handle], Any] = asyncio.Handle._run
+    # The private names are those of the standard library since contexts exist (3.7).
+    handles: Any = asyncio.Handle
+    original: Callable[[Any], Any] = handles._run
 
     @functools.wraps(original)
-    def run(handle: asyncio.Handle) -> Any:
+    def run(handle: Any) -> Any:
         own = handle._context.get(_MODES)
         outside = _thread.base if _thread.open else _modes()
         if own is not None or _thread.open:
@@ -81,7 +83,7 @@ def _wrap() -> None:
             elif own is not None:
                 _set_modes(outside)
 
-    asyncio.Handle._run = run  # type: ignore[method-assign]
+    handles._run = run
 
 
 def _nothing() -> None:

@@ -394,8 +394,8 @@ def recorded_run(
         return result
     raise RuntimeError(
         "torch.utils.checkpoint: the forward context provided by context_fn suppressed an "
-        "exception raised during the checkpointed forward. This is not supported because checkpoint cannot "
-        "return a value for a failed forward."
+        "exception raised during the checkpointed forward. This is not supported because "
+        "checkpoint cannot return a value for a failed forward."
     )
 
 

@@ -1,17 +1,18 @@
 //! Backward passes, gradients, graph nodes and hooks as Python sees them.
 
 use crate::deep;
-use crate::error::OrRaise;
+use crate::error::guarded;
 use crate::node::node_of;
 use crate::teach;
 use crate::tensor::{PyTensor, wrap};
+use crate::vmap;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::CString;
 use wengert::graph::{self, Backward, Edge, Point};
-use wengert::{Tensor, ops};
+use wengert::{Tensor, batch};
 
 /// `Tensor.grad`.
 pub fn get_grad<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Option<Bound<'py, PyTensor>>> {
@@ -175,6 +176,7 @@ fn run_backward(
     if inputs.as_ref().is_some_and(Vec::is_empty) {
         return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
     }
+    vmap::check_backward()?;
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
     deep::pass(py, || graph::backward_at(roots, &gradients, inputs.as_deref(), options))
 }
@@ -245,6 +247,9 @@ pub fn backward(
 ///     Record the pass itself, for higher derivatives.
 /// allow_unused : bool, optional
 ///     Give None for inputs that the outputs do not depend on, instead of an error.
+/// is_grads_batched : bool
+///     Take the first axis of each of `grad_outputs` as that many vectors, and give a gradient for
+///     each, stacked along a new first axis.
 /// materialize_grads : bool
 ///     Give zeros for such inputs.
 ///
@@ -273,11 +278,6 @@ pub fn grad<'py>(
     materialize_grads: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = outputs.py();
-    if is_grads_batched {
-        return Err(PyNotImplementedError::new_err(
-            "grad: is_grads_batched=True needs vmap, which does not exist yet",
-        ));
-    }
     if materialize_grads && allow_unused == Some(false) {
         return Err(PyValueError::new_err(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: \
@@ -303,13 +303,17 @@ pub fn grad<'py>(
         return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let options = Backward { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-    let found = deep::pass(py, || graph::grad_at(&outputs, &gradients, &inputs, options))?;
+    let found = if is_grads_batched {
+        deep::pass(py, || vmap::batched_gradients(&outputs, &gradients, &inputs, options))?
+    } else {
+        deep::pass(py, || vmap::gradients(&outputs, &gradients, &inputs, options))?
+    };
     let mut result = Vec::with_capacity(found.len());
     for (i, (gradient, input)) in found.into_iter().zip(&inputs).enumerate() {
         result.push(match (gradient, input) {
             (Some(g), _) => Some(wrap(py, g)?),
             (None, Point::Tensor(input)) if materialize_grads => {
-                Some(wrap(py, ops::zeros_like(input).or_raise()?)?)
+                Some(wrap(py, guarded(|| batch::zeros_like(input))?)?)
             }
             (None, _) if allow_unused == Some(true) => None,
             (None, input) => {

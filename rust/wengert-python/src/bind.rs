@@ -14,6 +14,7 @@ use crate::error::{OrRaise, caught};
 use crate::observe;
 use crate::site::detached;
 use crate::tensor::{PyTensor, wrap};
+use crate::vmap;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::impl_::trampoline::{MethodDef, fastcall_cfunction_with_keywords};
@@ -23,6 +24,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ffi::CString;
+use wengert::batch;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 use wengert::tensor::ViewKind;
 
@@ -192,6 +194,17 @@ fn finish<'py>(
     let op = row.row;
     let mut args = Args::default();
     row.parse(py, call, &mut args)?;
+    if batch::active() {
+        let form = match (&extras.out, form) {
+            (Some(_), _) => vmap::Form::Out,
+            (None, Form::InPlace) => vmap::Form::InPlace,
+            _ if extras.inplace => vmap::Form::InPlace,
+            _ => vmap::Form::New,
+        };
+        if let Some(result) = vmap::intercept(py, op, form, &args)? {
+            return Ok(result);
+        }
+    }
     if form == Form::InPlace && op.has(tags::VIEW) {
         return turn(op, &args, call);
     }
@@ -226,6 +239,11 @@ pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Valu
     let mut args = Args::default();
     args.values.extend([target, other]);
     row.push_defaults(&mut args);
+    if batch::active()
+        && vmap::intercept(py, row.row, vmap::Form::InPlace, &args)?.is_some()
+    {
+        return Ok(());
+    }
     let _span = observe::assignment(row.row, &args);
     caught(|| released(py, &mut args, |args| row.row.call_inplace(args)))?;
     Ok(())

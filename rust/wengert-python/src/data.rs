@@ -1,7 +1,7 @@
 //! Tensors from Python data and back: numbers, nested sequences, arrays.
 
 use crate::args::number;
-use crate::error::OrRaise;
+use crate::error::{OrRaise, guarded};
 use crate::numpy;
 use crate::teach;
 use crate::tensor::{PyTensor, scalar_object, wrap};
@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
-use wengert::{DType, Scalar, Tensor, ops};
+use wengert::{DType, Scalar, Tensor, ops, batch};
 
 /// Leaves of a nested sequence in order, with the shape found on the way.
 struct Reader {
@@ -161,7 +161,11 @@ impl Reader {
 /// A new tensor with a copy of `data`.
 pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tensor> {
     if let Ok(t) = data.cast::<PyTensor>() {
-        let t = t.get().tensor().detach();
+        let t = t.get().tensor();
+        if t.is_batched() {
+            return guarded(|| batch::copied(&t, dtype));
+        }
+        let t = t.detach();
         let dtype = dtype.unwrap_or(t.dtype());
         return if dtype == t.dtype() {
             ops::cast::clone(&t).or_raise()
@@ -355,6 +359,7 @@ pub fn deepcopy<'py>(
         return Ok(known.cast_into()?);
     }
     let t = slf.get().tensor();
+    crate::vmap::check_plain(&t, "deepcopy")?;
     if !t.is_leaf() {
         return Err(teach::deepcopy_of_computed(&t));
     }
@@ -372,6 +377,7 @@ pub fn deepcopy<'py>(
 pub fn reduce<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTuple>> {
     let py = slf.py();
     let t = slf.get().tensor();
+    crate::vmap::check_plain(&t, "pickle")?;
     if !t.is_leaf() {
         teach::warn_copy_of_computed(py, &t)?;
     }

@@ -3,6 +3,7 @@
 use crate::error::{OrRaise, guarded};
 use crate::tensor::{PyTensor, wrap};
 use pyo3::prelude::*;
+use wengert::batch;
 use wengert::graph::forward;
 
 /// Opens a level of forward mode on this thread and gives its number.
@@ -26,7 +27,7 @@ pub fn _make_dual<'py>(
     level: usize,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let (primal, tangent) = (tensor.get().tensor(), tangent.get().tensor());
-    wrap(py, guarded(|| forward::make_dual(&primal, &tangent, level))?)
+    wrap(py, guarded(|| batch::make_dual(&primal, &tangent, level))?)
 }
 
 /// The tensor without its tangent, and the tangent.
@@ -38,7 +39,7 @@ pub fn _unpack_dual<'py>(
     level: usize,
 ) -> PyResult<(Bound<'py, PyTensor>, Option<Bound<'py, PyTensor>>)> {
     let dual = tensor.get().tensor();
-    let (primal, tangent) = guarded(|| forward::unpack_dual(&dual, level))?;
+    let (primal, tangent) = guarded(|| batch::unpack_dual(&dual, level))?;
     Ok((wrap(py, primal)?, tangent.map(|t| wrap(py, t)).transpose()?))
 }
 

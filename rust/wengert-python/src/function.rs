@@ -568,6 +568,9 @@ pub fn _apply_function<'py>(
     } else {
         args
     };
+    if let Some(result) = crate::vmap::apply_function(cls, &args, separate)? {
+        return Ok(result);
+    }
     let mut arguments = SmallVec::new();
     let mut inputs = SmallVec::<[Tensor; 4]>::new();
     for argument in args.iter_borrowed() {

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
 use std::sync::Arc;
+use wengert::batch;
 use wengert::graph::{self, GradMode, Hook, Host, NodeRef, Replaced};
 use wengert::{Result, Tensor};
 
@@ -66,10 +67,30 @@ fn add<'py>(
 
 /// `Tensor.register_hook`.
 pub fn register_hook<'py>(t: &Tensor, hook: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if let Some((physical, levels)) = batch::examples(t) {
+        return register_batched_hook(&physical, levels, hook);
+    }
     add(hook, t.hook_host(dict_of), |dict| {
         let functions = dict.clone();
         let call = Arc::new(move |g: Option<&Tensor>| see_gradient(&functions, g));
         t.register_hook(Hook::of(dict, call)).or_raise().map(drop)
+    })
+}
+
+/// [`register_hook`] on a batched tensor: functions see the gradient of one example.
+fn register_batched_hook<'py>(
+    physical: &Tensor,
+    levels: batch::Levels,
+    hook: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    add(hook, physical.hook_host(dict_of), |dict| {
+        let functions = dict.clone();
+        let call = Arc::new(move |g: Option<&Tensor>| {
+            let example = g.map(|g| batch::wrap(g, &levels)).transpose()?;
+            let replaced = see_gradient(&functions, example.as_ref())?;
+            replaced.map(|g| batch::spread(&g, &levels)).transpose()
+        });
+        physical.register_hook(Hook::of(dict, call)).or_raise().map(drop)
     })
 }
 

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PySlice, PyTuple};
 use smallvec::SmallVec;
 use wengert::ops::view::{Take, index_view, unsqueeze};
-use wengert::{DType, Scalar, Tensor, ops};
+use wengert::{DType, Scalar, Tensor, batch, ops};
 
 enum Item<'py> {
     At(i64),
@@ -63,7 +63,7 @@ fn item<'py>(key: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
                 "tensors used as indices must be long, int, byte or bool tensors",
             ));
         }
-        if t.ndim() == 0 && t.dtype() != DType::Bool {
+        if t.ndim() == 0 && t.dtype() != DType::Bool && !t.is_batched() {
             return Ok(Item::At(t.item().or_raise()?.to_i64()));
         }
         return Ok(Item::Index(t));
@@ -107,6 +107,12 @@ struct Basic {
 }
 
 fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
+    basic_behind(x, 0, items)
+}
+
+/// [`basic`] behind the first `hidden` axes of `x`, which are taken whole and counted by nobody.
+fn basic_behind(x: &Tensor, hidden: usize, items: &Items<'_>) -> PyResult<Basic> {
+    let own = x.ndim() - hidden;
     let consumed: usize = items
         .iter()
         .map(|i| match i {
@@ -116,8 +122,8 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
             Item::Ellipsis | Item::NewAxis => 0,
         })
         .sum();
-    if consumed > x.ndim() {
-        return Err(match x.ndim() {
+    if consumed > own {
+        return Err(match own {
             0 => PyIndexError::new_err(
                 "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or \
                  `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number",
@@ -129,14 +135,15 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
     let mut new_axes: SmallVec<[usize; 4]> = SmallVec::new();
     let mut indices: Vec<Option<Tensor>> = Vec::new();
     // Dimensions of the view so far; a mask covers several with one entry of `indices`.
-    let mut dims = 0;
+    let mut dims = hidden;
+    takes.extend(x.shape()[..hidden].iter().map(|&s| Take::all(s)));
     let mut name = "AliasBackward0";
     let mut seen_ellipsis = false;
     for item in items {
         let dim = takes.len();
         match item {
             Item::At(i) => {
-                takes.push(Take::One(position(*i, dim, x.shape()[dim])?));
+                takes.push(Take::One(position(*i, dim - hidden, x.shape()[dim])?));
                 name = "SelectBackward0";
             }
             Item::Slice(slice) => {
@@ -166,7 +173,7 @@ fn basic(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
                     ));
                 }
                 seen_ellipsis = true;
-                for _ in 0..x.ndim() - consumed {
+                for _ in 0..own - consumed {
                     takes.push(Take::all(x.shape()[takes.len()]));
                     indices.push(None);
                     dims += 1;
@@ -214,6 +221,11 @@ pub fn get<'py>(
     key: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let x = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = get_batched(&x, &items(key)?)?
+    {
+        return wrap(slf.py(), y);
+    }
     let Basic { view, indices } = basic(&x, &items(key)?)?;
     if indices.iter().all(Option::is_none) {
         return wrap(slf.py(), view);
@@ -236,6 +248,55 @@ fn long<T: Send>(
     })
 }
 
+fn is_batched(x: &Tensor, items: &Items<'_>) -> bool {
+    x.is_batched() || items.iter().any(|i| matches!(i, Item::Index(t) if t.is_batched()))
+}
+
+/// What the integers and slices of a key show of each example.
+fn basic_of_examples(x: &Tensor, items: &Items<'_>) -> PyResult<Basic> {
+    let levels = batch::levels_of(x, "index").or_raise()?;
+    let physical = batch::examples(x).map_or_else(|| x.clone(), |(physical, _)| physical);
+    let Basic { view, indices } = basic_behind(&physical, levels.len(), items)?;
+    Ok(Basic { view: batch::wrap(&view, &levels).or_raise()?, indices })
+}
+
+/// `x[key]` if anything in it is batched.
+#[cold]
+fn get_batched(x: &Tensor, items: &Items<'_>) -> PyResult<Option<Tensor>> {
+    if !is_batched(x, items) {
+        return Ok(None);
+    }
+    let Basic { mut view, mut indices } = basic_of_examples(x, items)?;
+    // A number picks a position before other tensors are looked at, also if it is not the same for
+    // all examples.
+    for d in (0..indices.len()).rev() {
+        let number = |t: &Tensor| t.ndim() == 0 && t.dtype() != DType::Bool;
+        if indices[d].as_ref().is_some_and(number) {
+            let mut only = vec![None; d];
+            only.push(indices.remove(d));
+            view = guarded(|| batch::indexing::index(&view, &only))?;
+        }
+    }
+    if indices.iter().all(Option::is_none) {
+        return Ok(Some(view));
+    }
+    guarded(|| batch::indexing::index(&view, &indices)).map(Some)
+}
+
+/// `x[key] = value` if anything in it is batched; whether it was done.
+#[cold]
+fn set_batched(x: &Tensor, items: &Items<'_>, value: &Tensor) -> PyResult<bool> {
+    if !is_batched(x, items) && !value.is_batched() {
+        return Ok(false);
+    }
+    let Basic { view, indices } = basic_of_examples(x, items)?;
+    guarded(|| match indices.iter().all(Option::is_none) {
+        true => batch::indexing::write(&view, value),
+        false => batch::indexing::index_put_(&view, &indices, value, false),
+    })?;
+    Ok(true)
+}
+
 /// `x[key] = value`.
 pub fn set(
     slf: &Bound<'_, PyTensor>,
@@ -250,6 +311,9 @@ pub fn set(
             None => data::tensor_of(value, None)?,
         },
     };
+    if batch::active() && set_batched(&x, &items(key)?, &value)? {
+        return Ok(());
+    }
     wengert::graph::inplace::check_memory(&x, "__setitem__").or_raise()?;
     let Basic { view, indices } = basic(&x, &items(key)?)?;
     if indices.iter().all(Option::is_none) {

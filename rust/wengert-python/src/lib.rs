@@ -12,6 +12,7 @@
 //! | [`node`], [`hooks`], [`task`] | nodes as objects; Python functions as hooks; running passes |
 //! | [`function`], [`saved`] | functions with a user's derivative; hooks for saved tensors |
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
+//! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
@@ -51,6 +52,7 @@ mod task;
 mod teach;
 mod tensor;
 mod types;
+mod vmap;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -82,6 +84,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(data::as_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(data::_rebuild_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::from_numpy, m)?)?;
+    m.add_function(wrap_pyfunction!(numpy::set_check_numpy, m)?)?;
     m.add_function(wrap_pyfunction!(numpy::frombuffer, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::backward, m)?)?;
     m.add_function(wrap_pyfunction!(autograd::grad, m)?)?;
@@ -95,6 +98,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(random::set_rng_state, m)?)?;
     observe::install(m)?;
     settings::install(m)?;
+    vmap::install(m)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for (name, value) in [
         ("inf", f64::INFINITY),
@@ -109,8 +113,17 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     });
     wengert::graph::backward::set_unlocked(|work| Python::attach(|py| site::detached(py, work)));
     // Everything public is exported, except what the package gives another home.
-    let elsewhere =
-        ["backward", "grad", "operations", "live_nodes", "memory_stats", "Node", "SavedTensor", "record_function"];
+    let elsewhere = [
+        "backward",
+        "grad",
+        "operations",
+        "live_nodes",
+        "memory_stats",
+        "Node",
+        "SavedTensor",
+        "record_function",
+        "set_check_numpy",
+    ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {
         let name: String = name.extract()?;

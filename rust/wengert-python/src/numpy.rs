@@ -299,7 +299,43 @@ pub fn frombuffer<'py>(
     wrap(buffer.py(), result)
 }
 
+/// Check whether arrays that tensors were made from are written to while a graph needs their values.
+///
+/// A write through `x.numpy()` is noticed always: backward raises an error instead of giving a wrong
+/// gradient. A write to the array `a` behind `from_numpy(a)` is noticed only in this mode, because
+/// it costs a pass over the array whenever it is saved and whenever it is used by backward.
+///
+/// Parameters
+/// ----------
+/// mode : bool
+///     Whether arrays are checked that become tensors from now on.
+///
+/// Returns
+/// -------
+/// bool
+///     What it was.
+///
+/// Examples
+/// --------
+/// >>> import numpy, wengert
+/// >>> before = wengert.autograd.set_check_numpy(True)
+/// >>> a = numpy.ones(2)
+/// >>> w = wengert.ones(2, dtype=wengert.float64, requires_grad=True)
+/// >>> loss = (w * wengert.from_numpy(a)).sum()
+/// >>> a[0] = 7.0
+/// >>> loss.backward()  # doctest: +IGNORE_EXCEPTION_DETAIL
+/// Traceback (most recent call last):
+///     ...
+/// RuntimeError: one of the variables needed for gradient computation has been modified ...
+/// >>> wengert.autograd.set_check_numpy(before)
+/// True
+#[pyfunction]
+pub fn set_check_numpy(mode: bool) -> bool {
+    exports::set_check_imports(mode)
+}
+
 fn check_numpy(t: &Tensor) -> PyResult<()> {
+    t.check_readable().or_raise()?;
     if t.requires_grad() {
         return Err(crate::teach::array_with_grad(t));
     }

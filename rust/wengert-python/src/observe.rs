@@ -129,8 +129,11 @@ pub fn made<'a>(result: &Tensor, inputs: impl Iterator<Item = &'a Tensor>) {
             if !graph::is_grad_enabled() {
                 result.sever(Severed::Unrecorded);
             }
-        } else if input.severed().is_some() {
+            return;
+        }
+        if input.severed().is_some() {
             result.sever_like(input);
+            return;
         }
     }
 }

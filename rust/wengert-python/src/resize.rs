@@ -31,6 +31,7 @@ pub fn resize(slf: &Bound<'_, PyTensor>, given: &Bound<'_, PyTuple>) -> PyResult
         true => e,
         false => PyTypeError::new_err(format!("resize_(): sizes must be ints ({e})")),
     })?;
+    crate::vmap::check_plain(&slf.get().tensor(), "resize_")?;
     let new = slf.get().tensor().resized(&shape, HANDLES).or_raise()?;
     slf.get().replace(slf.py(), new);
     Ok(())
@@ -38,6 +39,7 @@ pub fn resize(slf: &Bound<'_, PyTensor>, given: &Bound<'_, PyTuple>) -> PyResult
 
 /// `Tensor.resize_as_(other)`.
 pub fn resize_as(slf: &Bound<'_, PyTensor>, other: &Tensor) -> PyResult<()> {
+    crate::vmap::check_plain(&slf.get().tensor(), "resize_")?;
     let new = slf.get().tensor().resized(other.shape(), HANDLES).or_raise()?;
     slf.get().replace(slf.py(), new);
     Ok(())
@@ -52,6 +54,10 @@ pub fn set(
     stride: Option<Vec<isize>>,
 ) -> PyResult<()> {
     let target = slf.get().tensor();
+    crate::vmap::check_plain(&target, "set_")?;
+    if let Some(source) = source {
+        crate::vmap::check_plain(&source.get().tensor(), "set_")?;
+    }
     let source = match source {
         Some(source) => source.get().tensor(),
         None => Tensor::zeros(&[0], target.dtype()).or_raise()?,

@@ -31,12 +31,13 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::ptr;
+use std::sync::LazyLock;
 use wengert::graph::Site;
 use wengert::graph::site::{Held, Host, Place, set_host};
 use wengert::kernels::interrupt::Interruptible;
 
 /// How many places are remembered; the oldest are forgotten first.
-const KEPT: usize = 1 << 16;
+pub const KEPT: usize = 1 << 16;
 /// Lines in a stack.
 const DEEPEST: usize = 64;
 /// Entries of the cache, a power of two.
@@ -262,8 +263,7 @@ fn is_ours(code: &Bound<'_, PyAny>) -> bool {
 /// The way through official functions, which make frame objects.
 #[cold]
 fn slow_here() -> Site {
-    // SAFETY: the lock is held, see `here`. Frames are borrowed from the running thread, and
-    // `PyFrame_GetBack` and `PyFrame_GetCode` give new references, which are given back.
+    // SAFETY: the lock is held, see `here`. The frame is borrowed from the running thread.
     unsafe {
         let py = Python::assume_attached();
         let mut frame = Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast());
@@ -279,13 +279,34 @@ fn slow_here() -> Site {
     Site::UNKNOWN
 }
 
-/// Code object of a frame and the offset of its instruction, as attributes say.
+/// Code object of a frame and the offset of its instruction.
 fn official<'py>(frame: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>, u32)> {
-    let code = frame.getattr("f_code").ok()?;
+    // SAFETY: a frame, as callers know, of which this gives a new reference.
+    let code = unsafe {
+        Bound::from_owned_ptr_or_opt(frame.py(), ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast())
+    }?;
+    let offset = match *PYFRAME_GETLASTI {
+        // SAFETY: a frame.
+        Some(offset) => unsafe { offset(frame.as_ptr()) }.into(),
+        None => frame.getattr("f_lasti").ok()?.extract::<i64>().ok()?,
+    };
     // A frame that has not begun says -1.
-    let offset = frame.getattr("f_lasti").ok()?.extract::<i64>().ok()?.max(0);
-    Some((code, u32::try_from(offset).ok()?))
+    Some((code, u32::try_from(offset.max(0)).ok()?))
 }
+
+type GetLasti = unsafe extern "C" fn(*mut ffi::PyObject) -> std::ffi::c_int;
+
+/// CPython exports it, but not as a part of its stable interface.
+static PYFRAME_GETLASTI: LazyLock<Option<GetLasti>> = LazyLock::new(|| {
+    #[cfg(unix)]
+    // SAFETY: the function's signature is this one in every version that has it.
+    return unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"PyFrame_GetLasti".as_ptr());
+        (!found.is_null()).then(|| std::mem::transmute::<*mut std::ffi::c_void, GetLasti>(found))
+    };
+    #[cfg(not(unix))]
+    None
+});
 
 impl Layout {
     /// Finds the running frame's internal structure by what the official functions say about it.

@@ -25,7 +25,11 @@ impl Once {
     }
 
     fn first_time(&self, site: Site) -> bool {
-        site == Site::UNKNOWN || self.0.lock().insert(site)
+        let mut seen = self.0.lock();
+        if seen.len() >= site::KEPT {
+            seen.clear();
+        }
+        site == Site::UNKNOWN || seen.insert(site)
     }
 }
 

@@ -9,7 +9,7 @@ pub use crate::object::wrap;
 use crate::observe::{self, Binary};
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, teach};
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, teach, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::garbage::suspect;
 use wengert::memory_format::MemoryFormat;
-use wengert::{DType, Scalar, Tensor, ops};
+use wengert::{DType, Result, Scalar, Tensor, batch, ops};
 
 /// A strided array of numbers that may take part in a gradient graph.
 #[pyclass(name = "Tensor", module = "wengert", frozen, subclass, dict, weakref)]
@@ -103,6 +103,11 @@ fn binary<'py>(
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
         let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };
+        if batch::active()
+            && let Some(y) = vmap::binary(&a.clone(), &b.clone(), f)?
+        {
+            return Ok(wrap(py, y)?.into_any());
+        }
         if a.numel() <= RELEASE_ABOVE && b.numel() <= RELEASE_ABOVE {
             let y = guarded(|| f(a, b))?;
             observe::made(&y, [a, b].into_iter());
@@ -111,6 +116,11 @@ fn binary<'py>(
     }
     let Some(b) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let a = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::binary(&a, &b, f)?
+    {
+        return Ok(wrap(py, y)?.into_any());
+    }
     let large = a.numel() > RELEASE_ABOVE || b.numel() > RELEASE_ABOVE;
     let result = guarded(|| if large { detached(py, || f(&a, &b)) } else { f(&a, &b) })?;
     observe::made(&result, [&a, &b].into_iter());
@@ -126,9 +136,28 @@ fn reflected<'py>(
     let _span = observe::infix(f, &[slf, other]);
     let Some(other) = operand(other)? else { return Ok(py.NotImplemented().into_bound(py)) };
     let b = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::binary(&other, &b, f)?
+    {
+        return Ok(wrap(py, y)?.into_any());
+    }
     let y = guarded(|| f(&other, &b))?;
     observe::made(&y, [&other, &b].into_iter());
     Ok(wrap(py, y)?.into_any())
+}
+
+#[inline]
+fn unary<'py>(
+    slf: &Bound<'py, PyTensor>,
+    f: fn(&Tensor) -> Result<Tensor>,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let x = slf.get().tensor();
+    if batch::active()
+        && let Some(y) = vmap::unary(&x, f)?
+    {
+        return wrap(slf.py(), y);
+    }
+    wrap(slf.py(), guarded(|| f(&x))?)
 }
 
 /// An augmented assignment, by the row of that name.
@@ -345,12 +374,22 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if batch::active()
+            && let Some(y) = vmap::product(slf, other, false)?
+        {
+            return Ok(y.into_any());
+        }
         binary(slf, other, ops::matmul::matmul)
     }
     fn __rmatmul__<'py>(
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if batch::active()
+            && let Some(y) = vmap::product(slf, other, true)?
+        {
+            return Ok(y.into_any());
+        }
         reflected(slf, other, ops::matmul::matmul)
     }
     fn __and__<'py>(
@@ -400,18 +439,18 @@ impl PyTensor {
     }
     fn __neg__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         let _span = observe::protocol("aten::neg", &[slf]);
-        wrap(slf.py(), ops::unary::neg(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::neg)
     }
     fn __pos__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyTensor> {
         slf.clone()
     }
     fn __abs__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         let _span = observe::protocol("aten::abs", &[slf]);
-        wrap(slf.py(), ops::unary::abs(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::abs)
     }
     fn __invert__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
         let _span = observe::protocol("aten::bitwise_not", &[slf]);
-        wrap(slf.py(), ops::unary::bitwise_not(&slf.get().tensor()).or_raise()?)
+        unary(slf, ops::unary::bitwise_not)
     }
     fn __richcmp__<'py>(
         slf: &Bound<'py, Self>,
@@ -437,6 +476,7 @@ impl PyTensor {
 
     fn __bool__(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let t = slf.get().tensor();
+        vmap::check_control_flow(&t)?;
         match t.numel() {
             1 => Ok(t.item().or_raise()?.to_bool()),
             0 => {
@@ -476,7 +516,11 @@ impl PyTensor {
         data::to_list(slf.py(), &slf.get().tensor())
     }
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        text_of(slf.get().tensor())
+        let t = slf.get().tensor();
+        match vmap::repr(&t) {
+            Some(text) => Ok(text),
+            None => text_of(t),
+        }
     }
     fn __format__<'py>(
         slf: &Bound<'py, Self>,
@@ -510,7 +554,7 @@ impl PyTensor {
         if t.ndim() == 0 {
             return Err(PyTypeError::new_err("iteration over a 0-d tensor"));
         }
-        let parts = ops::view::unbind(&t, 0).or_raise()?;
+        let parts = guarded(|| batch::slices(&t))?;
         let list = PyList::empty(slf.py());
         for part in parts {
             list.append(wrap(slf.py(), part)?)?;
@@ -522,7 +566,7 @@ impl PyTensor {
         if t.ndim() == 0 {
             return Ok(slf.clone());
         }
-        wrap(slf.py(), ops::scan::flip(&t, &[0]).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::flipped(&t))?)
     }
     fn __getitem__<'py>(
         slf: &Bound<'py, Self>,
@@ -545,6 +589,7 @@ impl PyTensor {
                 "Tensor.__contains__ only supports Tensor or scalar values",
             ));
         };
+        slf.get().tensor().check_readable().or_raise()?;
         let hits = ops::compare::eq(&slf.get().tensor().detach(), &value.detach()).or_raise()?;
         ops::reduce::any(&hits).or_raise()
     }
@@ -588,8 +633,8 @@ impl PyTensor {
     fn storage_offset(&self) -> usize {
         self.look(|t| t.layout().offset())
     }
-    fn data_ptr(&self) -> usize {
-        self.look(|t| t.data_ptr() as usize)
+    fn data_ptr(&self) -> PyResult<usize> {
+        self.look(|t| t.check_readable().map(|()| t.data_ptr() as usize)).or_raise()
     }
     fn element_size(&self) -> usize {
         self.look(|t| t.dtype().size())
@@ -648,19 +693,19 @@ impl PyTensor {
     }
     #[getter(T)]
     fn reversed_axes<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::view::reverse_axes(&slf.get().tensor()).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::reversed_axes(&slf.get().tensor()))?)
     }
     #[getter(mT)]
     fn matrix_transposed<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::view::matrix_transpose(&slf.get().tensor()).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::matrix_transposed(&slf.get().tensor()))?)
     }
     #[getter(mH)]
     fn matrix_adjoint<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "mH", false).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::adjoint(&slf.get().tensor(), "mH", false))?)
     }
     #[getter(H)]
     fn hermitian<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), ops::shapes::adjoint(&slf.get().tensor(), "H", true).or_raise()?)
+        wrap(slf.py(), guarded(|| batch::adjoint(&slf.get().tensor(), "H", true))?)
     }
 
     /// The elements of this tensor where the condition holds, else those of the other.
@@ -675,7 +720,7 @@ impl PyTensor {
                 "where(): argument 'other' must be Tensor or a number",
             ));
         };
-        let chosen = guarded(|| ops::composed::where_(&condition, &slf.get().tensor(), &other))?;
+        let chosen = guarded(|| batch::chosen(&condition, &slf.get().tensor(), &other))?;
         Ok(wrap(slf.py(), chosen)?.into_any())
     }
 
@@ -693,8 +738,8 @@ impl PyTensor {
             }
             Some(d) => match extract_dtype(d) {
                 Some(d) => {
-                    let converted = ops::cast::to(&slf.get().tensor(), d, None, false);
-                    Ok(wrap(slf.py(), converted.or_raise()?)?.into_any())
+                    let converted = guarded(|| batch::converted(&slf.get().tensor(), d))?;
+                    Ok(wrap(slf.py(), converted)?.into_any())
                 }
                 None => {
                     Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
@@ -726,6 +771,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyTensor>> {
+        vmap::check_outside("requires_grad_")?;
         let t = slf.get().tensor();
         if requires_grad {
             let sentence = "only Tensors of floating point dtype can require gradients";
@@ -764,6 +810,7 @@ impl PyTensor {
         self.look(|t| t.retains_grad())
     }
     fn retain_grad(&self) -> PyResult<()> {
+        vmap::check_outside("retain_grad")?;
         self.tensor().retain_grad().or_raise()
     }
     #[getter(_version)]
@@ -799,6 +846,7 @@ impl PyTensor {
         &self,
         hook: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        vmap::check_plain(&self.tensor(), "register_post_accumulate_grad_hook")?;
         hooks::register_leaf_hook(&self.tensor(), hook)
     }
     #[getter]
@@ -817,10 +865,14 @@ impl PyTensor {
     /// version counter is shared, so that a wrong gradient is noticed.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(slf.py(), slf.get().tensor().detach_for_user())
+        let t = slf.get().tensor();
+        vmap::check_data(&t)?;
+        wrap(slf.py(), t.detach_for_user())
     }
     #[setter]
     fn set_data(slf: &Bound<'_, Self>, value: &Bound<'_, PyTensor>) -> PyResult<()> {
+        vmap::check_data(&slf.get().tensor())?;
+        vmap::check_data(&value.get().tensor())?;
         let new = slf.get().tensor().with_data(&value.get().tensor()).or_raise()?;
         slf.get().replace(slf.py(), new);
         Ok(())

@@ -19,6 +19,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alloc;
+pub mod batch;
 mod counted;
 pub mod dtype;
 pub mod error;

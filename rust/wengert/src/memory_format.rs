@@ -39,6 +39,11 @@ impl MemoryFormat {
         }
     }
 
+    /// Whether the format is one of a fixed number of axes.
+    pub(crate) fn is_for_images(self) -> bool {
+        self.order().is_some()
+    }
+
     /// The axes from the fastest to the slowest, for the formats that fix their number.
     fn order(self) -> Option<&'static [usize]> {
         match self {

@@ -29,7 +29,7 @@ use super::anomaly;
 use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
-use super::inference::{InferenceMode, is_inference_mode};
+use super::inference::Modes;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
@@ -91,12 +91,12 @@ pub fn backward_at(
     pass.accumulate = true;
     let seeds = seed(roots, gradients)?;
     if let Some(inputs) = inputs {
+        pass.restrict(inputs)?;
         for input in inputs {
             if let Point::Tensor(t) = input {
                 t.retain_grad()?;
             }
         }
-        pass.restrict(inputs)?;
     }
     pass.run(seeds)
 }
@@ -188,6 +188,8 @@ struct Pass {
     /// Where it was asked for.
     site: Site,
     plan: Rc<Plan>,
+    /// There once the pass has called code that may ask about it.
+    running: Option<Running>,
     visits: Vec<Visit>,
     /// (visit, output, position in `captured`).
     wanted: Vec<(Edge, usize)>,
@@ -209,6 +211,7 @@ impl Pass {
             options,
             site: Site::here(),
             plan: Rc::new(Plan { id, ..Plan::default() }),
+            running: None,
             visits: Vec::new(),
             wanted: Vec::new(),
             restricted: false,
@@ -309,12 +312,11 @@ impl Pass {
     fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
         self.discover(&seeds);
         self.mark_needed();
-        let running = Running::begin(self.plan.clone());
         self.walk(seeds)?;
         let commit =
             Commit { arrivals: take(&mut self.leaves), retained: take(&mut self.retained) };
         commit.run(self.options.create_graph)?;
-        running.finish()
+        self.running.take().map_or(Ok(()), Running::finish)
     }
 
     /// Runs every node that is needed, newest first.
@@ -425,15 +427,14 @@ impl Pass {
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
         }
-        let inferring = is_inference_mode();
+        let modes = Modes::current();
         unlocked(|| {
             threads::scope(|scope| {
                 let mut jobs = jobs.iter_mut();
                 let own = jobs.next();
                 for job in jobs {
                     scope.spawn(move || {
-                        let _values = GradMode::new(false);
-                        let _mode = inferring.then(|| InferenceMode::new(true));
+                        let _modes = modes.hold();
                         job.run();
                     });
                 }
@@ -474,8 +475,12 @@ impl Pass {
         if !self.plan.needs(index) {
             return Ok(smallvec![None; node.edges().len()]);
         }
-        let observed = node.state.lock().hooks.as_ref().is_some_and(|h| h.is_observed());
-        let _at = (observed || anomaly::is_enabled()).then(|| At::node(node));
+        let (observed, rare) = {
+            let state = node.state.lock();
+            (state.hooks.as_ref().is_some_and(|h| h.is_observed()), state.hooks.is_some())
+        };
+        let calls_out = rare || node.op.needs_calling_thread() || anomaly::is_enabled();
+        let _at = calls_out.then(|| self.at(node));
         if let Some(leaf) = node.op.leaf() {
             self.reach_leaf(node, leaf, observed, &mut buffers)?;
             return Ok(Gradients::new());
@@ -537,6 +542,12 @@ impl Pass {
         Ok(gradients)
     }
 
+    /// Code of the embedding program is about to be called on behalf of a node.
+    fn at(&mut self, node: &NodeRef) -> At {
+        self.running.get_or_insert_with(|| Running::begin(self.plan.clone()));
+        At::node(node)
+    }
+
     fn is_wanted(&self, node: &NodeRef) -> bool {
         self.wanted.iter().any(|(edge, _)| edge.node == *node)
     }
@@ -558,7 +569,7 @@ impl Pass {
     ) -> Result<()> {
         let (leaf, hooks) = leaf.arrive();
         if let Some(hooks) = &hooks {
-            let _at = At::node(node);
+            let _at = self.at(node);
             hooks::at_leaf(&hooks.tensor, &mut buffers[0], &node.outputs()[0])?;
         }
         if !self.accumulate {

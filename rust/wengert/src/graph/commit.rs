@@ -20,7 +20,7 @@ use super::accumulate::{own, taken_over};
 use super::arena::NodeRef;
 use super::fork::{self, lock};
 use super::hooks::{self, PostHook, Snapshot};
-use super::mode::{self, GradMode};
+use super::mode::{self, GradMode, is_grad_enabled};
 use super::task::At;
 use crate::kernels::interrupt::Interruptible;
 use crate::tensor::{LeafHooks, Tensor, WeakTensor};
@@ -98,7 +98,7 @@ fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
         return Ok(());
     }
     fork::install();
-    let tracking = mode::is_tracking();
+    let tracking = is_grad_enabled() || mode::is_forward();
     let mut retired = Vec::with_capacity(gradients.len());
     let mut writes = Vec::with_capacity(gradients.len());
     {

@@ -109,7 +109,9 @@ pub(super) fn stale(node: &Node, saved: &Tensor, version: u32, origin: Origin) -
     ))
     .at(&format!("{name} needs the old value for its gradient. It ran"), node.site())
     .at(&writes, saved.storage().written());
-    let story = match crate::exports::was_written_elsewhere(saved.storage()) {
+    let elsewhere = crate::exports::was_written_elsewhere(saved.storage())
+        || (saved.storage().written() == Site::UNKNOWN && node.site() != Site::UNKNOWN);
+    let story = match elsewhere {
         true => story.line("A NumPy array over its memory was written to."),
         false => story,
     };

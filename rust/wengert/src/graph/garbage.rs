@@ -4,7 +4,9 @@
 //!
 //! **Inside the engine**: a leaf whose `.grad` was recorded (`create_graph=True`) owns, through that
 //! gradient's history and the accumulator at its end, itself. Every other path leads backwards in
-//! time. So a tensor that loses its last user while it has such a gradient is a *suspect*
+//! time, but for that of a tensor that was written to in place after an operation saved it, with a
+//! value that depends on that operation. So a tensor that loses its last user while it has such a
+//! gradient, or was written to, is a *suspect*
 //! ([`suspect`]), and [`collect`] does trial deletion: over everything that suspects own it subtracts
 //! from each count the owners that it saw. What has others left, and what those own, stays; the rest
 //! can be reached by nobody, and letting go of its gradients and histories frees it. The list is gone

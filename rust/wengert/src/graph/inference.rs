@@ -87,6 +87,16 @@ impl Modes {
     }
 }
 
+impl Modes {
+    /// Makes them those of this thread until the guard is dropped.
+    #[must_use = "the modes are restored when the guard is dropped"]
+    pub fn hold(self) -> InferenceMode {
+        let before = Modes::current();
+        self.restore();
+        InferenceMode(before)
+    }
+}
+
 /// The mode switched until this guard is dropped, also by an error on the way.
 ///
 /// ```

@@ -35,6 +35,7 @@ pub fn check_uniform(target: &Tensor, op: &'static str, sources: bool) -> Result
 
 /// Refuses a write that history forbids.
 fn check_history(target: &Tensor, op: &'static str, sources: bool) -> Result<()> {
+    super::transform::check_own(target, op)?;
     if !super::is_grad_enabled() {
         return Ok(());
     }

@@ -34,6 +34,7 @@
 //! * [`hooks`]: code that sees gradients pass; `task`: passes as that code sees them.
 //! * [`mod@backward`]: the scheduler; `point`, where gradients enter it; `accumulate` and `commit`,
 //!   how they get into tensors.
+//! * [`transform`]: inputs and results of function transforms.
 
 pub(crate) mod accumulate;
 pub mod anomaly;
@@ -57,6 +58,7 @@ pub mod saved;
 pub mod site;
 pub mod surroundings;
 pub mod task;
+pub mod transform;
 mod transpose;
 pub mod watch;
 

@@ -116,7 +116,8 @@ pub(super) fn node(
     thread: &PerThread,
 ) -> Result<NodeRef> {
     let state = Lock::new(State::new(saved, Site::of(thread)));
-    let node = NodeRef::new(Node { seq: next_seq(&edges, &thread.newest), op, edges, outputs, state })?;
+    let node =
+        NodeRef::new(Node { seq: next_seq(&edges, &thread.newest), op, edges, outputs, state })?;
     if anomaly::is_enabled() {
         anomaly::made(&node);
     }

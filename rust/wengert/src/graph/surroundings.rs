@@ -5,7 +5,8 @@ use super::forward::{self, Level};
 use super::inference::{self, InferenceMode};
 use super::saved::{self, SavedTensorHooks};
 use super::watch::{self, WriteWatcher};
-use super::{set_grad_enabled, task};
+use super::{set_grad_enabled, task, transform};
+use crate::batch;
 use std::sync::Arc;
 
 /// What a thread has been told.
@@ -17,6 +18,8 @@ pub struct Surroundings {
     hooks: Vec<Arc<dyn SavedTensorHooks>>,
     watcher: Option<WriteWatcher>,
     multithreading: bool,
+    batches: Vec<batch::Level>,
+    transforms: usize,
 }
 
 impl Surroundings {
@@ -30,6 +33,8 @@ impl Surroundings {
             hooks: saved::saved_tensor_hooks(),
             watcher: watch::write_watcher(),
             multithreading: task::is_multithreading_enabled(),
+            batches: batch::stack().to_vec(),
+            transforms: transform::depth(),
         }
     }
 
@@ -49,6 +54,8 @@ impl Surroundings {
         saved::set_saved_tensor_hooks(self.hooks);
         drop(watch::set_write_watcher(self.watcher));
         task::set_multithreading_enabled(self.multithreading);
+        batch::set_stack(self.batches);
+        transform::set_depth(self.transforms);
     }
 }
 

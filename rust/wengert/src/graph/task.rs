@@ -2,7 +2,8 @@
 //!
 //! A hook may ask which pass it was called by, whether that pass will reach a node, and for a
 //! function to be called when the pass is over. What a pass will run is its [`Plan`], which is
-//! fixed before the first rule; both the pass and this thread's stack of running passes hold it.
+//! fixed before the first rule; both the pass and this thread's stack of running passes hold it. A
+//! pass joins that stack when it first calls code that may ask.
 
 use super::arena::NodeRef;
 use super::hooks::Host;
@@ -99,6 +100,7 @@ impl Drop for Running {
 pub(super) struct At(Option<NodeRef>);
 
 impl At {
+    /// The innermost pass has begun.
     pub(super) fn node(node: &NodeRef) -> At {
         At(Self::swap(Some(node.clone())))
     }

@@ -90,8 +90,10 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
         fn name(&self) -> &'static str {
             "CopyBackwards"
         }
-        fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-            Ok(smallvec![None, grads[0].clone()])
+        fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
+            let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
+            let nothing = if ctx.needs(0) { Some(super::zeros_like(g)?) } else { None };
+            Ok(smallvec![nothing, Some(g.clone())])
         }
         fn jvp(
             &self,

@@ -38,7 +38,7 @@ pub const ROWS: &[Row] = &[
     copy!(
         "as_strided",
         ["(input, size: int[], stride: int[], storage_offset: int? = None)"],
-        |c| { as_strided(c.tensor(0), c.ints(1), c.ints(2), c.opt_int(3))? }
+        |c| as_strided(c.tensor(0), c.ints(1), c.ints(2), c.opt_int(3))?
     ),
     copy!("detach", ["(input)"], |c| c.tensor(0).detach()),
     copy!("diagonal", ["(input, offset: int = 0, dim1: int = 0, dim2: int = 1)"], |c| {
@@ -47,7 +47,7 @@ pub const ROWS: &[Row] = &[
     copy!(
         "slice",
         ["(input, dim: int = 0, start: int? = None, end: int? = None, step: int = 1)"],
-        |c| { slice(c.tensor(0), c.int(1), c.opt_int(2), c.opt_int(3), c.int(4))? }
+        |c| slice(c.tensor(0), c.int(1), c.opt_int(2), c.opt_int(3), c.int(4))?
     ),
     copy!("unfold", ["(input, dimension: int, size: int, step: int)"], |c| {
         unfold(c.tensor(0), c.int(1), c.int(2), c.int(3))?

@@ -198,7 +198,7 @@ macro_rules! pointwise_rows {
                 aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
-                tags: $tags,
+                tags: $tags | $crate::ops::tags::POINTWISE,
                 call: $crate::pointwise_rows!(@call $name ($($arg)+) $($via)?),
             }
         ),+];

@@ -125,6 +125,8 @@ pub mod tags {
     pub const NONDIFF: u32 = 128;
     /// Not for users: a derivative that other rows call.
     pub const INTERNAL: u32 = 256;
+    /// Element by element, with broadcasting: a batch needs no more than aligned axes.
+    pub const POINTWISE: u32 = 512;
     /// The usual arithmetic: function, method, in-place, `out=`.
     pub const ALL_FORMS: u32 = FUNCTION | METHOD | INPLACE | OUT;
 }

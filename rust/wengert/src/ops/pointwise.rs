@@ -334,7 +334,7 @@ pub(crate) fn apart_from(
     inputs: &[&Tensor],
 ) -> Result<Option<SmallVec<[Tensor; MAX_INPUTS]>>> {
     let meets = |t: &&Tensor| overlaps(t, out) && !is_same_place(t, out);
-    if !inputs.iter().any(|t| meets(t)) {
+    if !inputs.iter().any(&meets) {
         return Ok(None);
     }
     copied_apart(out, op, inputs, meets).map(Some)

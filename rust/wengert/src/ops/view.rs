@@ -136,10 +136,11 @@ pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     }
 }
 
-/// A fresh row-major result in another shape of as many elements. For autograd it is not a view:
+/// A row-major result in another shape of as many elements. For autograd it is not a view:
 /// nobody has the tensor it shares memory with.
 pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let layout = Layout::contiguous(name, shape, x.dtype().size())?;
+    let layout = Layout::strided(shape, layout.strides(), x.layout().offset());
     let y = Tensor::from_parts(x.storage().clone(), layout, x.dtype());
     if record::recording(&[x]) {
         let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };

@@ -57,6 +57,9 @@ impl Tensor {
 
     /// Whether no recorded operation made this tensor.
     pub fn is_leaf(&self) -> bool {
+        if let Some(physical) = self.physical() {
+            return physical.is_leaf();
+        }
         if !self.requires_grad() {
             return true;
         }
@@ -70,6 +73,9 @@ impl Tensor {
     /// # Errors
     /// For integer types, and for `false` on a tensor with history.
     pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
+        if let Some(physical) = self.physical() {
+            return physical.set_requires_grad(requires_grad);
+        }
         if requires_grad && !self.dtype().is_floating() {
             return Err(explain::not_differentiable(
                 self.dtype(),
@@ -117,6 +123,9 @@ impl Tensor {
 
     /// The node that made this tensor; `None` for leaves.
     pub fn grad_fn(&self) -> Option<Edge> {
+        if let Some(physical) = self.physical() {
+            return physical.grad_fn();
+        }
         // A failure to refresh leaves the history as it was; the next recorded use reports it.
         let _ = self.refresh();
         self.0.autograd.lock().edge.clone()
@@ -224,6 +233,9 @@ impl Tensor {
 
     /// Cuts the tensor off from its history, in place.
     pub fn detach_(&self) {
+        if let Some(physical) = self.physical() {
+            return physical.detach_();
+        }
         self.drop_tangents();
         self.leave_graph();
     }

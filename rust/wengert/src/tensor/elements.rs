@@ -31,8 +31,25 @@ impl Tensor {
         fill(slice)
     }
 
+    /// Refuses to hand out the elements of one example of a batch as if they were all.
+    ///
+    /// # Errors
+    /// The tensor is batched.
+    pub fn check_readable(&self) -> Result<()> {
+        if self.is_batched() {
+            bail!(
+                Value,
+                "",
+                "Cannot access data pointer of Tensor that doesn't have storage (inside vmap a tensor \
+                 stands for every example of a batch: its values are not one example's)"
+            );
+        }
+        Ok(())
+    }
+
     /// The elements in row-major order, converted to `T`.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        self.check_readable()?;
         let flat = Tensor::uninitialised("to_vec", self.shape(), T::DTYPE)?;
         flat.copy_raw(self);
         let mut out = Vec::with_capacity(flat.numel());
@@ -70,6 +87,7 @@ impl Tensor {
 
     /// The elements in row-major order as bytes of this machine.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.check_readable()?;
         let flat = Tensor::uninitialised("to_bytes", self.shape(), self.dtype())?;
         flat.copy_raw(self);
         let bytes = flat.numel() * flat.dtype().size();
@@ -120,6 +138,9 @@ impl Tensor {
 
     /// The only element.
     pub fn item(&self) -> Result<Scalar> {
+        if self.is_batched() {
+            return Err(batched_item());
+        }
         if self.numel() != 1 {
             return Err(Error::plain(
                 Kind::Shape,
@@ -200,4 +221,13 @@ impl Tensor {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn batched_item() -> Error {
+    Error::plain(
+        Kind::Value,
+        "vmap: It looks like you're calling .item() on a Tensor. We don't support vmap over calling \
+         .item() on a Tensor, please try to rewrite what you're doing with other operations.",
+    )
 }

@@ -5,6 +5,7 @@
 //! change, the history and the gradient, sits behind one small lock in the body.
 
 mod autograd;
+mod batched;
 mod elements;
 mod observe;
 mod resize;
@@ -12,6 +13,7 @@ mod tangent;
 mod views;
 
 pub use autograd::Severed;
+pub(crate) use batched::Batch;
 pub(crate) use observe::LeafHooks;
 pub use observe::{HookHandle, Waypoint};
 pub use views::ViewKind;
@@ -55,7 +57,7 @@ struct Body {
     /// What the tensor is from the start: [`WRAPPED_NUMBER`], [`VIEW`].
     kind: u8,
     requires_grad: AtomicBool,
-    /// What forward mode has to know, as bits, see [`tangent`].
+    /// What forward mode and batches have to know, as bits, see [`tangent`] and [`batched`].
     forward: AtomicU8,
     /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
     severed: AtomicU32,
@@ -89,6 +91,8 @@ struct Rare {
     /// Who stands in this tensor's place now, if it was given other data; for graphs that still
     /// lead here.
     heir: Option<Arc<Mutex<WeakTensor>>>,
+    /// The examples that this tensor stands for.
+    batch: Option<Batch>,
     /// Places of the tangents that forward mode computed, one per level.
     tangents: SmallVec<[Tangent; 1]>,
 }
@@ -127,7 +131,7 @@ impl Tensor {
             dtype,
             kind,
             requires_grad: AtomicBool::new(false),
-            forward: AtomicU8::new(0),
+            forward: AtomicU8::new(crate::graph::transform::birth() << tangent::BIRTH_SHIFT),
             severed: AtomicU32::new(0),
             autograd: Lock::new(Autograd { edge: None, base, rebased, view, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),

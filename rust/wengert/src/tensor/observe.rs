@@ -96,14 +96,16 @@ impl Tensor {
     }
 
     /// Whether this tensor may own itself: by a gradient with a history, which ends where the tensor's
-    /// own begins.
+    /// own begins; or by a history that a write gave it, if that leads to an operation which had saved
+    /// the tensor before.
     pub fn may_own_itself(&self) -> bool {
         if !self.0.requires_grad.load(Ordering::Relaxed) {
             return false;
         }
         let autograd = self.0.autograd.lock();
         let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
-        gradient.is_some_and(|gradient| gradient.0.requires_grad.load(Ordering::Relaxed))
+        autograd.rebased > 0
+            || gradient.is_some_and(|gradient| gradient.0.requires_grad.load(Ordering::Relaxed))
     }
 
     /// Who stands for this leaf now (see [`Tensor::with_data`]), and who observes it.

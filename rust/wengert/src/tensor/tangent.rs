@@ -8,7 +8,11 @@ use smallvec::SmallVec;
 /// Bits of [`Body::forward`]: there is a place for a tangent in [`Rare`].
 const DUAL: u8 = 1;
 /// The tensor is a view of its base for backward, but not for forward mode.
-const OPAQUE: u8 = 2;
+pub(super) const OPAQUE: u8 = 2;
+/// The tensor is one example of a batch, see [`super::batched`].
+pub(super) const BATCHED: u8 = 4;
+/// The bits above are the tensor's birth, see [`crate::graph::transform`].
+pub(super) const BIRTH_SHIFT: u32 = 3;
 
 impl Tensor {
     /// Whether this tensor, or the one it views, may have a tangent. That of a level which is
@@ -41,7 +45,7 @@ impl Tensor {
     /// The same elements as a view that has tangents of its own, whatever those of its base are.
     pub(crate) fn opaque_alias(&self) -> Tensor {
         let alias = self.view_as_layout(self.layout().clone());
-        alias.0.forward.store(OPAQUE, Ordering::Relaxed);
+        alias.0.forward.fetch_or(OPAQUE, Ordering::Relaxed);
         alias
     }
 

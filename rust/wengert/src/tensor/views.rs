@@ -13,9 +13,9 @@
 //! write, is refused, in PyTorch's words.
 
 use super::*;
-use crate::graph::explain::operation;
+use crate::graph::explain::{Story, operation};
 use crate::graph::inplace::become_part;
-use crate::graph::{GradMode, is_grad_enabled, is_inference_mode};
+use crate::graph::{GradMode, Site, is_grad_enabled, is_inference_mode};
 
 /// How a view was made, as far as writing to it is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,7 +89,7 @@ impl Tensor {
 
     /// How this view was made; `None` for what is no view to users.
     pub fn view_kind(&self) -> Option<ViewKind> {
-        if !self.has_base() {
+        if !self.has_base() || self.is_batched() {
             return None;
         }
         let autograd = self.0.autograd.lock();
@@ -103,6 +103,9 @@ impl Tensor {
 
     /// Whether this view's base became part of a graph by a write since the view was made.
     pub(super) fn joined_graph(&self) -> bool {
+        if let Some(physical) = self.physical() {
+            return physical.requires_grad();
+        }
         let autograd = self.0.autograd.lock();
         let Some(base) = &autograd.base else { return false };
         let base_autograd = base.0.autograd.lock();
@@ -169,7 +172,12 @@ impl Tensor {
             let autograd = self.0.autograd.lock();
             (autograd.view, autograd.edge.clone())
         };
-        if kind.may_be_written() { Ok(()) } else { Err(refusal(kind, edge, modified)) }
+        if kind.may_be_written() {
+            return Ok(());
+        }
+        // The write that is about to happen, or the last one.
+        let write = if modified == "is being" { Site::here() } else { self.storage().written() };
+        Err(refusal(kind, edge, modified, write))
     }
 }
 
@@ -181,8 +189,10 @@ fn drop_outside<T>(lock: impl Sized, value: T) {
 
 /// PyTorch's words.
 #[cold]
-fn refusal(kind: ViewKind, edge: Option<Edge>, modified: &str) -> Error {
-    let output = edge.map(|e| format!("Output {} of {}", e.output, operation(e.node.name())));
+fn refusal(kind: ViewKind, edge: Option<Edge>, modified: &str, write: Site) -> Error {
+    let made = edge.as_ref().map(|e| (operation(e.node.name()), e.node.site()));
+    let output =
+        edge.as_ref().map(|e| format!("Output {} of {}", e.output, operation(e.node.name())));
     let what = match (&output, kind) {
         (Some(output), ViewKind::Several | ViewKind::Custom) => {
             format!("{output} is a view and {modified} modified inplace.")
@@ -222,8 +232,18 @@ fn refusal(kind: ViewKind, edge: Option<Edge>, modified: &str) -> Error {
                  {mode} block (if you don't want the inplace to be tracked) or both outside (if \
                  you want the inplace to be tracked)."
             );
-            return Error::plain(Kind::Grad, format!("{what} {why}"));
+            return story(format!("{what} {why}"), made, write);
         }
     };
-    Error::plain(Kind::Grad, format!("{what} {why}"))
+    story(format!("{what} {why}"), made, write)
+}
+
+/// The words, with the lines of the write and of what made the view.
+fn story(text: String, made: Option<(&str, Site)>, write: Site) -> Error {
+    let story = Story::new(text).at("The write is", write);
+    match made {
+        Some((name, site)) => story.at(&format!("{name} made the view"), site),
+        None => story,
+    }
+    .error(Kind::Grad)
 }

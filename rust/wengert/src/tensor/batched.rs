@@ -1,0 +1,79 @@
+//! Tensors that stand for one example of a batch: where the batch hangs on the body.
+//!
+//! The idea and the rules are in [`crate::batch`]. To everything that asks for shape, type or strides
+//! such a tensor is one example; the examples themselves lie in a tensor of their own, the *physical*
+//! one, which is what autograd records. The body's own history stays empty: what asks whether it
+//! requires grad is sent on to the physical tensor (the body counts as a view, so that the question
+//! takes the path that looks twice anyway).
+
+use super::tangent::{BATCHED, BIRTH_SHIFT, OPAQUE};
+use super::*;
+use crate::batch::{self, Levels};
+
+/// The examples behind a batched tensor.
+pub(crate) struct Batch {
+    physical: Tensor,
+    levels: Levels,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        batch::forget();
+    }
+}
+
+impl Tensor {
+    /// Whether this stands for one example of a batch.
+    #[inline]
+    pub fn is_batched(&self) -> bool {
+        self.0.forward.load(Ordering::Relaxed) & BATCHED != 0
+    }
+
+    /// One example of `physical`, whose first axes are those of `levels`, in that order.
+    pub(crate) fn example_of(physical: &Tensor, levels: &[u32]) -> Result<Tensor> {
+        if levels.is_empty() {
+            return Ok(physical.clone());
+        }
+        let (shape, strides) = (physical.shape(), physical.layout().strides());
+        let k = levels.len();
+        let empty = physical.numel() == 0 && shape[k..].iter().all(|&s| s > 0);
+        let example = if empty {
+            // A batch of no examples has no memory that one could be a view of.
+            let shown = Tensor::zeros(&shape[k..], physical.dtype())?;
+            shown.view_as_layout(shown.layout().clone())
+        } else {
+            let layout =
+                Layout::strided(&shape[k..], &strides[k..], physical.layout().offset());
+            physical.view_as_layout(layout)
+        };
+        let batch = Batch { physical: physical.clone(), levels: levels.into() };
+        batch::remember();
+        example.0.autograd.lock().rare.get_or_insert_default().batch = Some(batch);
+        example.0.forward.fetch_or(BATCHED | OPAQUE, Ordering::Relaxed);
+        Ok(example)
+    }
+
+    /// How many function transforms ran when the tensor was made; of a view, when what it views was.
+    pub(crate) fn birth(&self) -> u8 {
+        match self.forward_base() {
+            Some(base) => base.birth(),
+            None => self.0.forward.load(Ordering::Relaxed) >> BIRTH_SHIFT,
+        }
+    }
+
+    /// The tensor that holds the examples, if this stands for one of them.
+    #[inline]
+    pub(crate) fn physical(&self) -> Option<Tensor> {
+        if self.is_batched() { self.parts().map(|(physical, _)| physical) } else { None }
+    }
+
+    /// The tensor that holds the examples, and the levels of its first axes.
+    pub(crate) fn parts(&self) -> Option<(Tensor, Levels)> {
+        if !self.is_batched() {
+            return None;
+        }
+        let autograd = self.0.autograd.lock();
+        let batch = autograd.rare.as_ref()?.batch.as_ref()?;
+        Some((batch.physical.clone(), batch.levels.clone()))
+    }
+}
