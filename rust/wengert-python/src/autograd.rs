@@ -163,10 +163,11 @@ pub fn backward_of(
 ) -> PyResult<()> {
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
     let root = Point::Tensor(slf.get().tensor());
-    run_backward(&[root], gradients(gradient)?, retain_graph, create_graph, inputs)
+    run_backward(slf.py(), &[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
 
 fn run_backward(
+    py: Python<'_>,
     roots: &[Point],
     gradients: Vec<Option<Tensor>>,
     retain_graph: Option<bool>,
@@ -230,7 +231,7 @@ pub fn backward(
         )));
     }
     let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
-    run_backward(&roots, gradients, retain_graph, create_graph, inputs)
+    run_backward(tensors.py(), &roots, gradients, retain_graph, create_graph, inputs)
 }
 
 /// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.

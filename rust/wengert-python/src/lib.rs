@@ -29,6 +29,7 @@ mod bind;
 mod block;
 mod cell;
 mod data;
+mod deep;
 mod error;
 mod exchange;
 mod forward;
