@@ -239,9 +239,7 @@ pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Valu
     let mut args = Args::default();
     args.values.extend([target, other]);
     row.push_defaults(&mut args);
-    if batch::active()
-        && vmap::intercept(py, row.row, vmap::Form::InPlace, &args)?.is_some()
-    {
+    if batch::active() && vmap::intercept(py, row.row, vmap::Form::InPlace, &args)?.is_some() {
         return Ok(());
     }
     let _span = observe::assignment(row.row, &args);

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
-use wengert::{DType, Scalar, Tensor, ops, batch};
+use wengert::{DType, Scalar, Tensor, batch, ops};
 
 /// Leaves of a nested sequence in order, with the shape found on the way.
 struct Reader {

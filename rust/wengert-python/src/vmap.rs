@@ -454,14 +454,11 @@ pub fn batched_gradients(
         ))));
     }
     let level = Running(batch::enter(size, Randomness::Error));
-    let add = |g: &Option<Tensor>| {
-        g.as_ref().map(|g| batch::add_axis(g, 0, level.0)).transpose()
-    };
+    let add = |g: &Option<Tensor>| g.as_ref().map(|g| batch::add_axis(g, 0, level.0)).transpose();
     let given = grad_outputs.iter().map(add).collect::<wengert::Result<Vec<_>>>()?;
     let found = batch::backward::grad_at(outputs, &given, inputs, options)?;
-    let remove = |g: Option<Tensor>| {
-        g.map(|g| batch::remove_axis(&g, level.0, size, 0)).transpose()
-    };
+    let remove =
+        |g: Option<Tensor>| g.map(|g| batch::remove_axis(&g, level.0, size, 0)).transpose();
     found.into_iter().map(remove).collect()
 }
 

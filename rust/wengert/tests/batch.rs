@@ -58,9 +58,7 @@ fn rules_and_the_loop_agree() {
 #[test]
 fn levels_nest_and_end() {
     let x = numbers(&[2, 3]);
-    let sums = mapped(&x, |row| {
-        mapped(&numbers(&[3]), |e| call("mul", [of(row), of(e)]))
-    });
+    let sums = mapped(&x, |row| mapped(&numbers(&[3]), |e| call("mul", [of(row), of(e)])));
     assert_eq!(sums.unwrap().shape(), [2, 3, 3]);
     assert!(batch::stack().is_empty());
 }
@@ -104,8 +102,12 @@ fn many_cotangents_for_one_graph() {
     x.set_requires_grad(true).unwrap();
     let y = &x * &x;
     let rows = mapped(&wengert::ops::create::eye(3, None, Some(x.dtype())).unwrap(), |v| {
-        let g =
-            batch::backward::grad(&[y.clone()], &[Some(v.clone())], &[x.clone()], Default::default())?;
+        let g = batch::backward::grad(
+            &[y.clone()],
+            &[Some(v.clone())],
+            &[x.clone()],
+            Default::default(),
+        )?;
         Ok(g[0].clone().expect("y depends on it"))
     });
     let expected = [2.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 6.0];

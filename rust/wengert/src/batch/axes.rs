@@ -207,7 +207,11 @@ pub(super) fn permute(call: &Call<'_>) -> Result<Ruling> {
     let (n, k) = (call.rank(0), call.levels.len());
     let all_named = call.args.ints(1).len() == n;
     if !all_named || !shift(call, &mut args, n, k) {
-        return if n == 0 && all_named { call.run(&identity(args, k)) } else { Ok(Ruling::Decline) };
+        return if n == 0 && all_named {
+            call.run(&identity(args, k))
+        } else {
+            Ok(Ruling::Decline)
+        };
     }
     call.run(&identity(args, k))
 }
@@ -344,9 +348,11 @@ pub(super) fn expand(call: &Call<'_>) -> Result<Ruling> {
 /// `new_zeros` and its kin: a batched tensor makes batched ones, which can be written to.
 pub(super) fn sized(call: &Call<'_>) -> Result<Ruling> {
     let mut args = align::physicals(call.args);
-    let wanted = call.signature.params.iter().position(|p| {
-        p.name == "size" && matches!(p.kind, ParamKind::Size | ParamKind::Ints)
-    });
+    let wanted = call
+        .signature
+        .params
+        .iter()
+        .position(|p| p.name == "size" && matches!(p.kind, ParamKind::Size | ParamKind::Ints));
     let Some(at) = wanted else { return Ok(Ruling::Decline) };
     let mut sizes = align::level_sizes(&call.levels)?;
     sizes.extend_from_slice(args.ints(at));

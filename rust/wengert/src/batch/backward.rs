@@ -42,7 +42,11 @@ pub fn grad_at(
     let mut roots = Vec::with_capacity(outputs.len());
     for (j, output) in outputs.iter().enumerate() {
         let (physical, levels) = parts(output)?;
-        roots.push(Root { physical, levels, cotangent: cotangent(j, output, grad_outputs.get(j))? });
+        roots.push(Root {
+            physical,
+            levels,
+            cotangent: cotangent(j, output, grad_outputs.get(j))?,
+        });
     }
     let wanted = inputs.iter().map(parts).collect::<Result<_>>()?;
     Search { wanted }.run(&roots, &Levels::new(), options)
@@ -127,12 +131,7 @@ impl Search {
         Ok(None)
     }
 
-    fn run(
-        &self,
-        roots: &[Root],
-        done: &[u32],
-        options: Backward,
-    ) -> Result<Vec<Option<Tensor>>> {
+    fn run(&self, roots: &[Root], done: &[u32], options: Backward) -> Result<Vec<Option<Tensor>>> {
         if let Some(level) = self.uneven(roots, done)? {
             return self.one_by_one(roots, done, level, options);
         }

@@ -86,7 +86,8 @@ pub(super) fn exact_matmul(call: &Call<'_>) -> Result<Ruling> {
         _ => (1, 1),
     };
     let (a, b) = (call.args.tensor(0), call.args.tensor(1));
-    let batches = wanted != (3, 3) || a.ndim() == 3 && b.ndim() == 3 && a.shape()[0] == b.shape()[0];
+    let batches =
+        wanted != (3, 3) || a.ndim() == 3 && b.ndim() == 3 && a.shape()[0] == b.shape()[0];
     if (a.ndim(), b.ndim()) != wanted || !batches || !fit(a, b) {
         return Ok(Ruling::Decline);
     }
@@ -310,9 +311,9 @@ pub(super) fn one_hot(call: &Call<'_>) -> Result<Ruling> {
 /// The parameters that older code has in place of `reduction`, given.
 fn old_style(call: &Call<'_>) -> bool {
     let named = call.signature.params.iter().zip(&call.args.values);
-    named.into_iter().any(|(p, v)| {
-        matches!(p.name, "size_average" | "reduce") && !matches!(v, Value::None)
-    })
+    named
+        .into_iter()
+        .any(|(p, v)| matches!(p.name, "size_average" | "reduce") && !matches!(v, Value::None))
 }
 
 fn reduction(call: &Call<'_>) -> Option<(usize, String)> {
@@ -323,9 +324,12 @@ fn reduction(call: &Call<'_>) -> Option<(usize, String)> {
 /// Losses of an element each, and their sum or mean.
 pub(super) fn loss(call: &Call<'_>) -> Result<Ruling> {
     let (x, target) = (call.args.tensor(0), call.args.tensor(1));
-    let weighted = call.signature.params.iter().enumerate().any(|(i, p)| {
-        matches!(p.name, "weight" | "pos_weight") && call.has(i)
-    });
+    let weighted = call
+        .signature
+        .params
+        .iter()
+        .enumerate()
+        .any(|(i, p)| matches!(p.name, "weight" | "pos_weight") && call.has(i));
     let Some((at, how)) = reduction(call) else { return Ok(Ruling::Decline) };
     let known = matches!(&how[..], "none" | "mean" | "sum");
     if weighted || old_style(call) || !known || x.shape() != target.shape() {

@@ -142,11 +142,11 @@ pub fn index_put_(
     };
     let mut value = value.clone();
     while value.ndim() > read.ndim() && value.shape()[0] == 1 {
-        value = super::invoke("select", 0, [
-            Value::Tensor(value),
-            Value::Number(Scalar::Int(0)),
-            Value::Number(Scalar::Int(0)),
-        ])?;
+        value = super::invoke(
+            "select",
+            0,
+            [Value::Tensor(value), Value::Number(Scalar::Int(0)), Value::Number(Scalar::Int(0))],
+        )?;
     }
     if !crate::ops::reduce::is_expandable(value.shape(), read.shape()) {
         bail!(
@@ -186,7 +186,8 @@ fn mask_alone(x: &Tensor, indices: &[Option<Tensor>]) -> Option<Tensor> {
 /// One value where a mask is true: the same shape for every example, unlike an index.
 fn fill_where(x: &Tensor, mask: &Tensor, value: &Tensor, accumulate: bool) -> Result<()> {
     let tensor = |t: &Tensor| Value::Tensor(t.clone());
-    let shape = |dims: &mut dyn Iterator<Item = usize>| Value::Ints(dims.map(|s| s as i64).collect());
+    let shape =
+        |dims: &mut dyn Iterator<Item = usize>| Value::Ints(dims.map(|s| s as i64).collect());
     let mut wide = mask.shape().iter().copied().chain((mask.ndim()..x.ndim()).map(|_| 1));
     let mask = super::invoke("reshape", 0, [tensor(mask), shape(&mut wide)])?;
     let value = super::invoke("reshape", 0, [tensor(value), shape(&mut std::iter::empty())])?;

@@ -236,9 +236,7 @@ pub fn remove_axis(x: &Tensor, level: u32, size: usize, dim: i64) -> Result<Tens
 /// or the tensor itself if it has none.
 pub fn without_level(x: &Tensor, level: u32) -> Result<(Tensor, Option<usize>)> {
     match x.parts() {
-        Some((_, levels)) if levels.contains(&level) => {
-            Ok((remove_axis(x, level, 0, 0)?, Some(0)))
-        }
+        Some((_, levels)) if levels.contains(&level) => Ok((remove_axis(x, level, 0, 0)?, Some(0))),
         _ => Ok((x.clone(), None)),
     }
 }
@@ -391,7 +389,11 @@ pub fn pointwise(
 ///
 /// # Errors
 /// As those of the operation.
-pub fn invoke(name: &str, overload: usize, values: impl IntoIterator<Item = Value>) -> Result<Tensor> {
+pub fn invoke(
+    name: &str,
+    overload: usize,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Tensor> {
     let row = crate::ops::find(name).expect("rules name rows of the table");
     let mut args = Args { overload, values: values.into_iter().collect() };
     for param in signatures(row)[overload].params.iter().skip(args.values.len()) {

@@ -72,9 +72,10 @@ fn of_own_levels(row: &'static Row, args: &Args, given: &[u32]) -> Result<Option
 /// Arguments for a larger result, if the row is told the size.
 fn sized(row: &'static Row, args: &Args, levels: &[u32]) -> Result<Option<Args>> {
     let signature = &super::signatures(row)[args.overload];
-    let at = signature.params.iter().position(|p| {
-        p.name == "size" && matches!(p.kind, ParamKind::Size | ParamKind::Ints)
-    });
+    let at = signature
+        .params
+        .iter()
+        .position(|p| p.name == "size" && matches!(p.kind, ParamKind::Size | ParamKind::Ints));
     let Some(at) = at else { return Ok(None) };
     let mut args = args.clone();
     let mut sizes = align::level_sizes(levels)?;

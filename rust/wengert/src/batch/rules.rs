@@ -51,8 +51,8 @@ pub(super) fn rule(row: &Row) -> Rule {
         return Pointwise;
     }
     match row.name {
-        "rsub" | "where" | "clamp" | "isclose" | "copy_" | "lerp" | "addcmul"
-        | "addcdiv" | "logit" | "nan_to_num" | "round" | "sub" | "div" => Pointwise,
+        "rsub" | "where" | "clamp" | "isclose" | "copy_" | "lerp" | "addcmul" | "addcdiv"
+        | "logit" | "nan_to_num" | "round" | "sub" | "div" => Pointwise,
         "float" | "double" | "half" | "bfloat16" | "long" | "int" | "short" | "char" | "byte"
         | "bool" | "to" | "type_as" | "clone" | "contiguous" | "zeros_like" | "ones_like"
         | "empty_like" | "full_like" | "detach" | "detach_copy" | "alias_copy" | "positive"
@@ -65,19 +65,45 @@ pub(super) fn rule(row: &Row) -> Rule {
         | "std" | "var_mean" | "std_mean" | "norm" | "linalg.vector_norm" | "logsumexp" => Reduce,
         "prod" | "argmax" | "argmin" | "aminmax" => Own(axes::flat_reduce),
         "max" | "min" => Own(axes::extremum),
-        "cumsum" | "cumprod" | "logcumsumexp" | "cummax" | "cummin" | "softmax" | "log_softmax"
+        "cumsum"
+        | "cumprod"
+        | "logcumsumexp"
+        | "cummax"
+        | "cummin"
+        | "softmax"
+        | "log_softmax"
         | "nn.functional.normalize" => Axes { extra: 0 },
         "nn.functional.softmax" | "nn.functional.log_softmax" | "nn.functional.softmin" => {
             Own(axes::implicit_softmax)
         }
 
-        "transpose" | "transpose_copy" | "movedim" | "flip" | "flatten" | "select"
-        | "select_copy" | "narrow" | "narrow_copy" | "unbind" | "unbind_copy" | "split"
-        | "split_copy" | "split_with_sizes" | "split_with_sizes_copy" | "chunk" | "diagonal"
-        | "diagonal_copy" | "unflatten" | "tensor_split" | "unsafe_split" | "unsafe_chunk"
-        | "unsafe_split_with_sizes" | "unfold" | "unfold_copy" | "slice" | "slice_copy" => {
-            Axes { extra: 0 }
-        }
+        "transpose"
+        | "transpose_copy"
+        | "movedim"
+        | "flip"
+        | "flatten"
+        | "select"
+        | "select_copy"
+        | "narrow"
+        | "narrow_copy"
+        | "unbind"
+        | "unbind_copy"
+        | "split"
+        | "split_copy"
+        | "split_with_sizes"
+        | "split_with_sizes_copy"
+        | "chunk"
+        | "diagonal"
+        | "diagonal_copy"
+        | "unflatten"
+        | "tensor_split"
+        | "unsafe_split"
+        | "unsafe_chunk"
+        | "unsafe_split_with_sizes"
+        | "unfold"
+        | "unfold_copy"
+        | "slice"
+        | "slice_copy" => Axes { extra: 0 },
         "adjoint" => Own(axes::adjoint),
         "ravel" => Own(axes::ravel),
         "as_strided" | "as_strided_copy" => Own(axes::as_strided),

@@ -116,9 +116,7 @@ pub fn lift(x: &Tensor) -> Result<Tensor> {
 
 /// Whether a gradient of any of `roots` reaches a leaf other than the leaves among `own`.
 fn leads_elsewhere(roots: &[Tensor], own: &[Tensor]) -> Result<bool> {
-    let edge = |t: &Tensor| -> Result<Option<Edge>> {
-        t.physical().as_ref().unwrap_or(t).edge()
-    };
+    let edge = |t: &Tensor| -> Result<Option<Edge>> { t.physical().as_ref().unwrap_or(t).edge() };
     let mut ours: HashSet<usize> = HashSet::new();
     for t in own {
         if let Some(edge) = edge(t)?

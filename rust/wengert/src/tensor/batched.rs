@@ -42,8 +42,7 @@ impl Tensor {
             let shown = Tensor::zeros(&shape[k..], physical.dtype())?;
             shown.view_as_layout(shown.layout().clone())
         } else {
-            let layout =
-                Layout::strided(&shape[k..], &strides[k..], physical.layout().offset());
+            let layout = Layout::strided(&shape[k..], &strides[k..], physical.layout().offset());
             physical.view_as_layout(layout)
         };
         let batch = Batch { physical: physical.clone(), levels: levels.into() };
