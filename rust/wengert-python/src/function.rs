@@ -809,6 +809,13 @@ struct FunctionOp {
     name: Arc<str>,
 }
 
+/// How many references an object has, ours included.
+#[allow(unsafe_code)]
+fn references(object: &Bound<'_, PyFunctionCtx>) -> isize {
+    // SAFETY: the object lives.
+    unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 impl FunctionOp {
     fn context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyFunctionCtx>> {
         let held = self.ctx.bind(py);
@@ -834,7 +841,7 @@ impl Op for FunctionOp {
     fn outlived(&self, remains: NodeRef) {
         Python::try_attach(|py| {
             if let Some(ctx) = self.context(py)
-                && ctx.get_refcnt() > 2
+                && references(&ctx) > 2
             {
                 let mut state = ctx.get().0.lock();
                 state.node = Some(remains.downgrade());

@@ -168,7 +168,7 @@ fn run(row: &Row, case: &Json) -> Option<String> {
     let floating: Vec<Tensor> =
         result.into_iter().filter(|t| t.dtype().is_floating() && t.requires_grad()).collect();
     let Some(first) = floating.first() else { return Some("was not recorded".into()) };
-    let node = first.grad_fn().unwrap().node.name();
+    let node = first.grad_fn().unwrap().node.name().to_owned();
     if case["node"] != node {
         return Some(format!("node is {node}, not {}", case["node"]));
     }
