@@ -108,7 +108,7 @@ def test_derivatives_of_each_example(f, g):
 
 def test_several_arguments_and_results():
     class Both(torch.autograd.Function):
-        seen = []
+        seen = []  # noqa: RUF012
 
         @staticmethod
         def forward(x, y, scale):
@@ -206,5 +206,5 @@ def test_functions_without_setup_context_are_refused(run):
         def backward(ctx, g):
             return g * 2
 
-    with pytest.raises(RuntimeError, match="autograd.Function with functorch transforms"):
+    with pytest.raises(RuntimeError, match=r"autograd.Function with functorch transforms"):
         run(Old.apply, randn(3))

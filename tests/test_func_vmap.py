@@ -82,7 +82,7 @@ def test_outputs_without_axis():
 
 def test_nested_inputs():
     x, y, z = randn(2, 3), randn(2, 3), randn(3, 2)
-    Pair = namedtuple("Pair", "a b")
+    Pair = namedtuple("Pair", "a b")  # noqa: PYI024
     close(vmap(lambda d: d["x"] * d["y"][0])({"x": x, "y": [y]}), x * y)
     close(vmap(lambda p: p.a * p.b, in_dims=(Pair(0, 1),))(Pair(x, z)), x * z.t())
     close(vmap(lambda d: d["x"] * d["z"], in_dims=({"x": 0, "z": 1},))({"x": x, "z": z}), x * z.t())
@@ -93,7 +93,7 @@ def test_nested_inputs():
 
 def test_nested_outputs():
     x = randn(2, 3)
-    Pair = namedtuple("Pair", "a b")
+    Pair = namedtuple("Pair", "a b")  # noqa: PYI024
     out = vmap(lambda x: {"a": (x, [x.sum()]), "b": Pair(x, x)})(x)
     assert isinstance(out["b"], Pair)
     close(out["a"][1][0], x.sum(1))
@@ -550,13 +550,13 @@ def test_errors_of_operations_are_those_of_one_example():
     x = randn(2, 3)
     with pytest.raises(IndexError, match=r"range of \[-1, 0\], but got 1"):
         vmap(lambda x: x.sum(1))(x)
-    with pytest.raises(RuntimeError, match="shape '.2, 2.' is invalid for input of size 3"):
+    with pytest.raises(RuntimeError, match=r"shape '.2, 2.' is invalid for input of size 3"):
         vmap(lambda x: x.reshape(2, 2))(x)
     with pytest.raises(IndexError, match="too many indices for tensor of dimension 1"):
         vmap(lambda x: x[0, 0])(x)
     with pytest.raises(IndexError, match="index 3 is out of bounds for dimension 0 with size 3"):
         vmap(lambda x: x[3])(x)
-    with pytest.raises(RuntimeError, match="2.*3|3.*2"):
+    with pytest.raises(RuntimeError, match=r"2.*3|3.*2"):
         vmap(lambda x: x + torch.ones(2))(x)
     with pytest.raises(RuntimeError):
         vmap(lambda x: x.t() @ x[:2])(x)
@@ -663,9 +663,9 @@ def test_samples_of_tensors():
         with pytest.raises(RuntimeError, match="does not currently support same randomness with a"):
             draws(f, shape, randomness="same")
         plain = torch.ones(30)
-        same = draws(lambda x, f=f: f(plain), shape, randomness="same")
+        same = draws(lambda x, f=f, plain=plain: f(plain), shape, randomness="same")
         assert all(torch.equal(same[0], s) for s in same)
-        different = draws(lambda x, f=f: f(plain), shape, randomness="different")
+        different = draws(lambda x, f=f, plain=plain: f(plain), shape, randomness="different")
         assert not any(torch.equal(different[0], s) for s in different[1:])
 
 
@@ -795,7 +795,7 @@ def test_functional_call_ties():
     apart = torch.func.functional_call(m, zeros, x, tie_weights=False)
     close(tied.detach(), (m.tied.bias * 2).detach())
     assert not torch.equal(tied, apart)
-    with pytest.raises(ValueError, match="got multiple values for keys .* which are tied"):
+    with pytest.raises(ValueError, match=r"got multiple values for keys .* which are tied"):
         torch.func.functional_call(m, zeros | {"tied.weight": torch.ones(3, 3)}, x)
     assert m.first.weight is m.tied.weight
 
@@ -812,7 +812,7 @@ def test_functional_call_is_strict_if_told():
         torch.func.functional_call(m, 5, x)
     with pytest.raises(ValueError, match="all elements of parameter_and_buffer_dicts"):
         torch.func.functional_call(m, (5,), x)
-    with pytest.raises(TypeError, match="is not an instance of torch.Tensor"):
+    with pytest.raises(TypeError, match=r"is not an instance of torch.Tensor"):
         torch.func.functional_call(m, {"weight": 5}, x)
 
 
@@ -866,5 +866,5 @@ def test_stack_module_state_refuses_differences():
     other.training = False
     with pytest.raises(RuntimeError, match="same training/eval mode"):
         stack([Linear(3, 3), other])
-    with pytest.raises(RuntimeError, match="to have the same .requires_grad"):
+    with pytest.raises(RuntimeError, match=r"to have the same .requires_grad"):
         stack([Linear(3, 3), Linear(3, 3, requires_grad=False)])

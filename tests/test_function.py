@@ -1211,7 +1211,7 @@ def test_reference_counts_of_arguments_are_settled():
 
 def test_a_class_of_functions_is_collected_with_its_contexts():
     def make():
-        class Marker(Exception):
+        class Marker(Exception):  # noqa: N818
             pass
 
         error = Marker()

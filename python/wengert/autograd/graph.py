@@ -46,7 +46,7 @@ else:
         'CloneBackward0'
         """
 
-        def __new__(cls, *_args, **_kwargs):
+        def __new__(cls, *_args, **_kwargs):  # noqa: D102
             raise TypeError(f"cannot create '{cls.__name__}' instances")
 
     Node.register(_core.Node)

@@ -1,11 +1,11 @@
 """`jvp` and `linearize`: derivatives of functions along directions.
 
-`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` every example
-has a tangent.
+`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` every
+example has a tangent.
 
 `linearize` runs the function once. Its vector-Jacobian product is linear in the cotangent, so the
-transpose of *that*, again by reverse mode, is the Jacobian-vector product; what it needs is recorded,
-and the function itself does not run again.
+transpose of *that*, again by reverse mode, is the Jacobian-vector product; what it needs is
+recorded, and the function itself does not run again.
 """
 
 from __future__ import annotations
