@@ -68,7 +68,9 @@ def test_grad_through_views_and_writes():
 
 def test_grad_respects_views_of_the_argument():
     x = randn(3, 2)
-    close(grad(lambda x: x.view(6)[1:3].sum())(x), torch.tensor([[0.0, 1], [1, 0], [0, 0]]).double())
+    close(
+        grad(lambda x: x.view(6)[1:3].sum())(x), torch.tensor([[0.0, 1], [1, 0], [0, 0]]).double()
+    )
 
 
 def test_grad_of_grad():
@@ -131,7 +133,7 @@ def test_bad_argnums(transform, argnums, text):
 
 
 def test_grad_of_nested_arguments():
-    Point = namedtuple("Point", "x y")
+    Point = namedtuple("Point", "x y")  # noqa: PYI024
     params = {"a": randn(2), "b": [randn(), Point(randn(2), randn())]}
 
     def f(p):
@@ -498,7 +500,7 @@ def test_vjp_of_unused_results_and_arguments():
 
 def test_vjp_with_aux():
     x = randn(3)
-    y, pull_back, aux = vjp(lambda x: (x.sin(), x.cos()), x, has_aux=True)
+    _, pull_back, aux = vjp(lambda x: (x.sin(), x.cos()), x, has_aux=True)
     close(aux, x.cos())
     close(pull_back(torch.ones(3).double())[0], x.cos())
     assert not aux.requires_grad
@@ -507,7 +509,10 @@ def test_vjp_with_aux():
 @pytest.mark.parametrize(
     ("f", "text"),
     [
-        (lambda x: (x, 1), "expected f.* to return only tensors, got unsupported type <class 'int'>"),
+        (
+            lambda x: (x, 1),
+            "expected f.* to return only tensors, got unsupported type <class 'int'>",
+        ),
         (lambda x: (), "non-empty output"),
         (lambda x: (x * 3).long(), "floating-point or complex Tensors, got Tensor with dtype"),
     ],
@@ -565,7 +570,7 @@ def test_jvp_of_what_is_independent_is_zero():
 
 def test_jvp_with_aux():
     x, t = randn(3), randn(3)
-    y, dy, aux = jvp(lambda x: (x.sin(), x.cos()), (x,), (t,), has_aux=True)
+    _, dy, aux = jvp(lambda x: (x.sin(), x.cos()), (x,), (t,), has_aux=True)
     close(aux, x.cos())
     close(dy, x.cos() * t)
 
@@ -643,9 +648,9 @@ def test_linearize_nests():
 
 def test_linearize_checks_directions():
     _, push = linearize(torch.sin, randn(3, 3))
-    with pytest.raises(RuntimeError, match="tangent:0 with shape .* doesn't match the shape"):
+    with pytest.raises(RuntimeError, match=r"tangent:0 with shape .* doesn't match the shape"):
         push(randn(3))
-    with pytest.raises(RuntimeError, match="tangent:0 with dtype .* doesn't match the dtype"):
+    with pytest.raises(RuntimeError, match=r"tangent:0 with dtype .* doesn't match the dtype"):
         push(randn(3, 3).float())
     with pytest.raises(RuntimeError, match="to have the same argspec as the primals"):
         push((randn(3, 3),))

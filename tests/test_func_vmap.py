@@ -82,7 +82,7 @@ def test_outputs_without_axis():
 
 def test_nested_inputs():
     x, y, z = randn(2, 3), randn(2, 3), randn(3, 2)
-    Pair = namedtuple("Pair", "a b")
+    Pair = namedtuple("Pair", "a b")  # noqa: PYI024
     close(vmap(lambda d: d["x"] * d["y"][0])({"x": x, "y": [y]}), x * y)
     close(vmap(lambda p: p.a * p.b, in_dims=(Pair(0, 1),))(Pair(x, z)), x * z.t())
     close(vmap(lambda d: d["x"] * d["z"], in_dims=({"x": 0, "z": 1},))({"x": x, "z": z}), x * z.t())
@@ -93,7 +93,7 @@ def test_nested_inputs():
 
 def test_nested_outputs():
     x = randn(2, 3)
-    Pair = namedtuple("Pair", "a b")
+    Pair = namedtuple("Pair", "a b")  # noqa: PYI024
     out = vmap(lambda x: {"a": (x, [x.sum()]), "b": Pair(x, x)})(x)
     assert isinstance(out["b"], Pair)
     close(out["a"][1][0], x.sum(1))
@@ -163,7 +163,10 @@ def test_chunks():
         (lambda x: vmap(torch.mul)(x, 2.0), "We cannot vmap over non-Tensor arguments"),
         (lambda x: vmap(torch.sin, in_dims=2)(x), "expected in_dim to satisfy -2 <= in_dim < 2"),
         (lambda x: vmap(torch.sin)(x.sum()), "expected in_dim to satisfy -0 <= in_dim < 0"),
-        (lambda x: vmap(torch.mul, (None, None))(x, x), "Expected at least one Tensor to vmap over"),
+        (
+            lambda x: vmap(torch.mul, (None, None))(x, x),
+            "Expected at least one Tensor to vmap over",
+        ),
         (lambda x: vmap(torch.mul, (0, 1))(x, x), r"same size in the mapped dimension, got sizes"),
         (lambda x: vmap(torch.sin, out_dims="a")(x), "`out_dims` must be an int, None or a python"),
         (lambda x: vmap(lambda x: (x, x), out_dims=(0, 0, 0))(x), "out_dims is not compatible"),
@@ -334,7 +337,9 @@ def test_of_one_tensor(f):
     actual = vmap(f)(x)
     assert actual.dtype == expected.dtype
     close(actual, expected, 10)
-    nested = vmap(vmap(f, in_dims=1), in_dims=2)(randn(3, 2, 5, 4)[..., :4].movedim(2, 0).movedim(0, 2))
+    nested = vmap(vmap(f, in_dims=1), in_dims=2)(
+        randn(3, 2, 5, 4)[..., :4].movedim(2, 0).movedim(0, 2)
+    )
     assert nested.shape[2:] == expected.shape[1:]
 
 
@@ -442,7 +447,9 @@ def test_writes(f, dims):
     if f in WRITES[3:8]:
         v = v[:, :1]
     whole = (x, i, v)
-    each = [f(*(t[k] if d == 0 else t[0] for t, d in zip(whole, dims, strict=True))) for k in range(4)]
+    each = [
+        f(*(t[k] if d == 0 else t[0] for t, d in zip(whole, dims, strict=True))) for k in range(4)
+    ]
     args = [t if d == 0 else t[0] for t, d in zip(whole, dims, strict=True)]
     close(vmap(f, in_dims=dims)(*args), torch.stack(each), 10)
 
@@ -466,9 +473,13 @@ def test_writes_to_what_is_the_same_for_all_examples_are_refused():
         lambda s, x: s.fill_(x.sum()),
         lambda s, x: s.__iadd__(x),
     ):
-        with pytest.raises(RuntimeError, match=r"vmap: inplace arithmetic\(self, \*extra_args\) is"):
+        with pytest.raises(
+            RuntimeError, match=r"vmap: inplace arithmetic\(self, \*extra_args\) is"
+        ):
             vmap(f, in_dims=(None, 0))(shared, x)
-    with pytest.raises(RuntimeError, match=r"vmap: aten::add_\(self, \*extra_args\) is not possible"):
+    with pytest.raises(
+        RuntimeError, match=r"vmap: aten::add_\(self, \*extra_args\) is not possible"
+    ):
         vmap(lambda s, x: s.add_(x), in_dims=(None, 0))(shared, x)
     vmap(lambda s, x: x.add_(s), in_dims=(None, 0))(shared, x)
 
@@ -490,7 +501,9 @@ def test_representation():
     vmap(lambda x: texts.append(repr(x)) or x)(x)
     vmap(vmap(lambda x: texts.append(repr(x)) or x))(x)
     assert texts[0] == "BatchedTensor(lvl=1, bdim=0, value=\n    tensor([[1., 2.]])\n)"
-    assert texts[1].startswith("BatchedTensor(lvl=2, bdim=0, value=\n    BatchedTensor(lvl=1, bdim=0")
+    assert texts[1].startswith(
+        "BatchedTensor(lvl=2, bdim=0, value=\n    BatchedTensor(lvl=1, bdim=0"
+    )
 
 
 # --------------------------------------------------------------------------- what is not one value
@@ -537,13 +550,13 @@ def test_errors_of_operations_are_those_of_one_example():
     x = randn(2, 3)
     with pytest.raises(IndexError, match=r"range of \[-1, 0\], but got 1"):
         vmap(lambda x: x.sum(1))(x)
-    with pytest.raises(RuntimeError, match="shape '.2, 2.' is invalid for input of size 3"):
+    with pytest.raises(RuntimeError, match=r"shape '.2, 2.' is invalid for input of size 3"):
         vmap(lambda x: x.reshape(2, 2))(x)
     with pytest.raises(IndexError, match="too many indices for tensor of dimension 1"):
         vmap(lambda x: x[0, 0])(x)
     with pytest.raises(IndexError, match="index 3 is out of bounds for dimension 0 with size 3"):
         vmap(lambda x: x[3])(x)
-    with pytest.raises(RuntimeError, match="2.*3|3.*2"):
+    with pytest.raises(RuntimeError, match=r"2.*3|3.*2"):
         vmap(lambda x: x + torch.ones(2))(x)
     with pytest.raises(RuntimeError):
         vmap(lambda x: x.t() @ x[:2])(x)
@@ -598,7 +611,9 @@ def test_random_operations_fail_unless_told():
     ):
         with pytest.raises(RuntimeError, match="called random operation while in randomness error"):
             draws(f)
-    close(draws(lambda x: torch.nn.functional.dropout(x, training=False)), torch.ones(4, 3).double())
+    close(
+        draws(lambda x: torch.nn.functional.dropout(x, training=False)), torch.ones(4, 3).double()
+    )
 
 
 def test_randomness_has_three_settings():
@@ -648,9 +663,9 @@ def test_samples_of_tensors():
         with pytest.raises(RuntimeError, match="does not currently support same randomness with a"):
             draws(f, shape, randomness="same")
         plain = torch.ones(30)
-        same = draws(lambda x, f=f: f(plain), shape, randomness="same")
+        same = draws(lambda x, f=f, plain=plain: f(plain), shape, randomness="same")
         assert all(torch.equal(same[0], s) for s in same)
-        different = draws(lambda x, f=f: f(plain), shape, randomness="different")
+        different = draws(lambda x, f=f, plain=plain: f(plain), shape, randomness="different")
         assert not any(torch.equal(different[0], s) for s in different[1:])
 
 
@@ -780,7 +795,7 @@ def test_functional_call_ties():
     apart = torch.func.functional_call(m, zeros, x, tie_weights=False)
     close(tied.detach(), (m.tied.bias * 2).detach())
     assert not torch.equal(tied, apart)
-    with pytest.raises(ValueError, match="got multiple values for keys .* which are tied"):
+    with pytest.raises(ValueError, match=r"got multiple values for keys .* which are tied"):
         torch.func.functional_call(m, zeros | {"tied.weight": torch.ones(3, 3)}, x)
     assert m.first.weight is m.tied.weight
 
@@ -797,7 +812,7 @@ def test_functional_call_is_strict_if_told():
         torch.func.functional_call(m, 5, x)
     with pytest.raises(ValueError, match="all elements of parameter_and_buffer_dicts"):
         torch.func.functional_call(m, (5,), x)
-    with pytest.raises(TypeError, match="is not an instance of torch.Tensor"):
+    with pytest.raises(TypeError, match=r"is not an instance of torch.Tensor"):
         torch.func.functional_call(m, {"weight": 5}, x)
 
 
@@ -805,7 +820,8 @@ def test_functional_call_takes_keywords_and_shows_new_buffers():
     m, x = Network(), torch.randn(3)
     params = dict(m.named_parameters())
     close(
-        torch.func.functional_call(m, params, x, {"twice": True}).detach(), m(x, twice=True).detach()
+        torch.func.functional_call(m, params, x, {"twice": True}).detach(),
+        m(x, twice=True).detach(),
     )
 
     class Counter:
@@ -850,5 +866,5 @@ def test_stack_module_state_refuses_differences():
     other.training = False
     with pytest.raises(RuntimeError, match="same training/eval mode"):
         stack([Linear(3, 3), other])
-    with pytest.raises(RuntimeError, match="to have the same .requires_grad"):
+    with pytest.raises(RuntimeError, match=r"to have the same .requires_grad"):
         stack([Linear(3, 3), Linear(3, 3, requires_grad=False)])

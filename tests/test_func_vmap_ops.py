@@ -1,4 +1,4 @@
-"""Every operation under `vmap` gives what a loop over the examples gives, and the same gradients."""
+"""Operations under `vmap` give what a loop over the examples gives, and the same gradients."""
 
 import warnings
 from itertools import product
@@ -227,7 +227,7 @@ def test_a_write_to_a_batch_is_a_loop_of_writes(op):
 def test_what_differs_in_shape_is_refused(op):
     f = find(op.name)
     for sample, examples in batches(op):
-        with pytest.raises(RuntimeError, match="vmap|[Bb]atching"):
+        with pytest.raises(RuntimeError, match=r"vmap|[Bb]atching"):
             vmap(lambda *ts, s=sample: call(f, s, ts)[0])(
                 *stack(examples, (True,) * len(examples[0]))
             )

@@ -420,3 +420,33 @@ def test_strategies():
         jacobian(lambda x: x, x, strategy="forward-mode")
     with pytest.raises(NotImplementedError, match="`create_graph=True`"):
         jacobian(lambda x: x, x, strategy="forward-mode", vectorize=True, create_graph=True)
+
+
+# ---- how it is computed --------------------------------------------------------------------------
+
+
+def test_how_often_the_function_is_called():
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        return x.exp()
+
+    x = rand(5)
+    for way in ({}, {"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
+        calls.clear()
+        jacobian(function, x, **way)
+        assert len(calls) == 1
+
+
+def test_the_dtype_of_a_conversion():
+    x = rand(3)
+
+    def function(x):
+        return x.float()
+
+    assert jacobian(function, x).dtype == torch.float64
+    assert jacobian(function, x, vectorize=True).dtype == torch.float64
+    # Tangents are those of the output.
+    found = jacobian(function, x, vectorize=True, strategy="forward-mode")
+    assert found.dtype == torch.float32

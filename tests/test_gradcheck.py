@@ -260,6 +260,33 @@ def test_nothing_to_check():
         gradgradcheck(lambda x: x, leaf(1), check_rev_over_rev=False, check_fwd_over_rev=True)
 
 
+# ---- batches -------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("func", "shapes"),
+    [
+        (lambda x: x.exp() / x, [()]),
+        (lambda a, b: a @ b, [(2, 3), (3, 4)]),
+        (lambda a, b: (a * b, (a + b).sum()), [(2, 3), (3,)]),
+        (lambda a, b: (a * 2, b.exp()), [(2,), (3,)]),
+    ],
+    ids=["0-d", "matmul", "two outputs", "unrelated"],
+)
+def test_batched_gradients_pass(func, shapes, fast_mode):
+    inputs = tuple(leaf(*shape) for shape in shapes)
+    assert gradcheck(func, inputs, check_batched_grad=True, fast_mode=fast_mode)
+    assert gradgradcheck(func, inputs, check_batched_grad=True, fast_mode=fast_mode)
+    assert gradcheck(
+        func,
+        inputs,
+        check_forward_ad=True,
+        check_batched_forward_grad=True,
+        fast_mode=fast_mode,
+    )
+
+
 # ---- older names ---------------------------------------------------------------------------------
 
 

@@ -182,6 +182,7 @@ def test_views_inside_of_inference_tensors():
         for view in (c.view(-1), c[0], c.t(), c.unbind()[0], c.expand(4, 2, 3), c.detach()):
             assert view.is_inference()
             assert not view.requires_grad
+            assert not view._is_view()
         c.add_(1)
         c.view(-1).mul_(3)
         c[0, 0] = 0

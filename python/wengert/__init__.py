@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import profiler as profiler
     from . import return_types as return_types
     from . import special as special
+    from . import testing as testing
     from . import utils as utils
     from ._einsum import einsum as einsum
     from ._limits import finfo as finfo
@@ -38,7 +39,7 @@ __all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
-    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "utils"}
+    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "testing", "utils"}
 )
 # Where functions live that are written in Python.
 _HOMES = {

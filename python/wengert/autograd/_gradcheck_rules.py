@@ -150,7 +150,7 @@ def batched_gradients(problem: Problem) -> None:
 
 def batched_tangents(problem: Problem) -> None:
     """Two tangents at once give the tangents of each."""
-    from wengert.func import vmap  # type: ignore[import-not-found]
+    from wengert.func import vmap
 
     from . import forward_ad
 

@@ -6,7 +6,8 @@ For a function :math:`f` of tensors with Jacobian :math:`J` at the given inputs:
 - `jvp`: :math:`J v`, two. What comes out of backward, :math:`g(w) = w^T J`, is linear in what goes
   in, so its own backward pass turns `v` into :math:`J v`. (`wengert.autograd.forward_ad` needs
   none.) The point :math:`w` does not matter and is zero.
-- `jacobian`: a row at a time; all rows at once with ``vectorize=True``.
+- `jacobian`: a row at a time; all rows at once with ``vectorize=True``, as a batch of vectors, or
+  with forward mode all columns, as a batch of tangents.
 - `vhp`, `hvp`: a vector and the Hessian of a function with one number as its value: a product as
   above with the Jacobian of the gradient. `hvp` goes through two more passes than `vhp` and is the
   same for twice continuously differentiable functions.
@@ -26,7 +27,6 @@ from wengert._core import (
     Tensor,
     enable_grad,
     eye,
-    grad,
     is_grad_enabled,
     set_grad_enabled,
     stack,
@@ -34,20 +34,31 @@ from wengert._core import (
     zeros_like,
 )
 
+from ._functional_parts import (
+    RESULT,
+    check_connected,
+    filled,
+    gradients,
+    input_vector,
+    own,
+    result,
+    single_element,
+    tensors_of,
+    vector,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
-    Tensors: TypeAlias = tuple[Tensor, ...]
-    Given: TypeAlias = Tensor | Tensors
-    Found: TypeAlias = tuple[Tensor | None, ...]
+    from ._functional_parts import Given, Tensors
+
     Strategy: TypeAlias = Literal["forward-mode", "reverse-mode"]
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 _STRATEGIES = ("forward-mode", "reverse-mode")
-_RESULT = "outputs of the user-provided function"
 
 
 def vjp(
@@ -95,12 +106,12 @@ def vjp(
             [10., 10.]]))
     """
     with enable_grad():
-        several_inputs, xs = _tensors(inputs, "inputs", "vjp")
-        xs = _own(xs, create_graph, differentiable=True)
-        several_outputs, ys = _tensors(func(*xs), _RESULT, "vjp")
-        _check_connected(ys, "outputs", strict)
+        several_inputs, xs = tensors_of(inputs, "inputs", "vjp")
+        xs = own(xs, create_graph, differentiable=True)
+        several_outputs, ys = tensors_of(func(*xs), RESULT, "vjp")
+        check_connected(ys, "outputs", strict)
         if v is not None:
-            vs = _vector(v, ys, several_outputs, create_graph, "vjp")
+            vs = vector(v, ys, several_outputs, create_graph, "vjp")
         elif len(ys) == 1 and ys[0].numel() == 1:
             vs = None
         else:
@@ -109,10 +120,8 @@ def vjp(
                 "Tensor with a single element."
             )
     with set_grad_enabled(create_graph or is_grad_enabled()):
-        product = _filled(_grad(ys, xs, vs, create_graph), xs, strict, create_graph, "back")
-    return _result(ys, several_outputs, create_graph), _result(
-        product, several_inputs, create_graph
-    )
+        product = filled(gradients(ys, xs, vs, create_graph), xs, strict, create_graph, "back")
+    return result(ys, several_outputs, create_graph), result(product, several_inputs, create_graph)
 
 
 def jvp(
@@ -153,23 +162,21 @@ def jvp(
     (tensor([3., 7.]), tensor([11., 22.]))
     """
     with enable_grad():
-        several_inputs, xs = _tensors(inputs, "inputs", "jvp")
-        xs = _own(xs, create_graph, differentiable=True)
-        vs = _input_vector(
+        several_inputs, xs = tensors_of(inputs, "inputs", "jvp")
+        xs = own(xs, create_graph, differentiable=True)
+        vs = input_vector(
             v, xs, several_inputs, create_graph, "jvp", "input to the user-provided function"
         )
-        several_outputs, ys = _tensors(func(*xs), _RESULT, "jvp")
-        _check_connected(ys, "outputs", strict)
+        several_outputs, ys = tensors_of(func(*xs), RESULT, "jvp")
+        check_connected(ys, "outputs", strict)
         ws = tuple(zeros_like(y, requires_grad=True) for y in ys)
-        linear = _grad(ys, xs, ws, create_graph=True)
-        _check_connected(linear, "grad_inputs", strict)
+        linear = gradients(ys, xs, ws, create_graph=True)
+        check_connected(linear, "grad_inputs", strict)
     with set_grad_enabled(create_graph or is_grad_enabled()):
-        product = _filled(
-            _grad(linear, ws, vs, create_graph), ys, strict, create_graph, "back_trick"
+        product = filled(
+            gradients(linear, ws, vs, create_graph), ys, strict, create_graph, "back_trick"
         )
-    return _result(ys, several_outputs, create_graph), _result(
-        product, several_outputs, create_graph
-    )
+    return result(ys, several_outputs, create_graph), result(product, several_outputs, create_graph)
 
 
 def jacobian(
@@ -234,17 +241,20 @@ def jacobian(
             )
         return _columns(func, inputs, strict, vectorize)
     with enable_grad():
-        several_inputs, xs = _tensors(inputs, "inputs", "jacobian")
-        xs = _own(xs, create_graph, differentiable=True)
-        several_outputs, ys = _tensors(func(*xs), _RESULT, "jacobian")
-        _check_connected(ys, "outputs", strict)
+        several_inputs, xs = tensors_of(inputs, "inputs", "jacobian")
+        xs = own(xs, create_graph, differentiable=True)
+        several_outputs, ys = tensors_of(func(*xs), RESULT, "jacobian")
+        check_connected(ys, "outputs", strict)
         if vectorize and strict:
             raise RuntimeError(
                 "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not "
                 "supported together. Please either set `strict=False` or `vectorize=False`."
             )
-        matrix = tuple(_rows(i, y, xs, create_graph, strict) for i, y in enumerate(ys))
-    blocks = tuple(_result(row, several_inputs, create_graph) for row in matrix)
+        if vectorize:
+            matrix = _rows_at_once(ys, xs, create_graph)
+        else:
+            matrix = tuple(_rows(i, y, xs, create_graph, strict) for i, y in enumerate(ys))
+    blocks = tuple(result(row, several_inputs, create_graph) for row in matrix)
     return blocks if several_outputs else blocks[0]
 
 
@@ -288,20 +298,23 @@ def hessian(
     tensor([[ 6.,  0.],
             [ 0., 12.]])
     """
-    several_inputs, xs = _tensors(inputs, "inputs", "hessian")
+    several_inputs, xs = tensors_of(inputs, "inputs", "hessian")
     if outer_jacobian_strategy not in _STRATEGIES:
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
 
     def number(*xs: Tensor) -> Tensor:
         y = func(*xs)
-        return _single_element(y, "hessian", strict).squeeze()
+        return single_element(y, "hessian", strict).squeeze()
 
     def gradient(*xs: Tensor) -> Tensors:
         if outer_jacobian_strategy == "forward-mode":
-            # Only what requires grad keeps its connection to the outer derivative.
-            xs = tuple(x.requires_grad_() for x in xs)
+            # Of tangents and batches, which a tensor of one's own would not have.
+            from wengert import func as transforms
+
+            by_input: Tensors = transforms.grad(number, tuple(range(len(xs))))(*xs)
+            return by_input
         found: Tensors = jacobian(number, xs, create_graph=True)
-        _check_connected(found, "jacobian", strict)
+        check_connected(found, "jacobian", strict)
         return found
 
     found = jacobian(
@@ -393,24 +406,24 @@ def _hessian_product(
 ) -> tuple[Given, Given]:
     name = "vhp" if transposed else "hvp"
     with enable_grad():
-        several_inputs, xs = _tensors(inputs, "inputs", name)
-        xs = _own(xs, create_graph, differentiable=True)
-        vs = _input_vector(
+        several_inputs, xs = tensors_of(inputs, "inputs", name)
+        xs = own(xs, create_graph, differentiable=True)
+        vs = input_vector(
             v, xs, several_inputs, create_graph, name, "input to the user-provided function"
         )
-        y = _single_element(func(*xs), name, strict)
-        gradient = _grad((y,), xs, None, create_graph=True)
-        _check_connected(gradient, "jacobian", strict)
+        y = single_element(func(*xs), name, strict)
+        gradient = gradients((y,), xs, None, create_graph=True)
+        check_connected(gradient, "jacobian", strict)
         if not transposed:
             ws = tuple(zeros_like(x, requires_grad=True) for x in xs)
-            linear = _grad(gradient, xs, ws, create_graph=True)
+            linear = gradients(gradient, xs, ws, create_graph=True)
     with set_grad_enabled(create_graph or is_grad_enabled()):
         if transposed:
-            found, stage = _grad(gradient, xs, vs, create_graph), "double_back"
+            found, stage = gradients(gradient, xs, vs, create_graph), "double_back"
         else:
-            found, stage = _grad(linear, ws, vs, create_graph), "double_back_trick"
-        product = _filled(found, xs, strict, create_graph, stage)
-    return _result((y,), False, create_graph), _result(product, several_inputs, create_graph)
+            found, stage = gradients(linear, ws, vs, create_graph), "double_back_trick"
+        product = filled(found, xs, strict, create_graph, stage)
+    return result((y,), False, create_graph), result(product, several_inputs, create_graph)
 
 
 # ---- blocks of a Jacobian ------------------------------------------------------------------------
@@ -421,7 +434,7 @@ def _rows(place: int, y: Tensor, xs: Tensors, create_graph: bool, strict: bool) 
     rows: list[list[Tensor]] = [[] for _ in xs]
     basis = eye(y.numel(), dtype=y.dtype)
     for direction in basis:
-        found = _grad((y,), xs, (direction.view(y.shape),), create_graph, retain_graph=True)
+        found = gradients((y,), xs, (direction.view(y.shape),), create_graph, retain_graph=True)
         for k, (x, g) in enumerate(zip(xs, found, strict=True)):
             if g is None and strict:
                 raise RuntimeError(
@@ -440,177 +453,84 @@ def _rows(place: int, y: Tensor, xs: Tensors, create_graph: bool, strict: bool) 
     )
 
 
+def _construct_standard_basis_for(tensors: Tensors, numels: tuple[int, ...]) -> Tensors:
+    """The unit vectors of all elements of `tensors` together, a row each, cut up by tensor.
+
+    For ``numels == (1, 2)`` the rows of the first part are ``1, 0, 0`` and those of the second
+    ``00, 10, 01``. Each part has its tensor's dtype.
+    """
+    total = sum(numels)
+    parts = []
+    start = 0
+    for x, numel in zip(tensors, numels, strict=True):
+        parts.append(eye(total, dtype=x.dtype)[:, start : start + numel])
+        start += numel
+    return tuple(parts)
+
+
+def _rows_at_once(ys: Tensors, xs: Tensors, create_graph: bool) -> tuple[Tensors, ...]:
+    """All blocks by one batched pass over all outputs."""
+    numels = tuple(y.numel() for y in ys)
+    basis = _construct_standard_basis_for(ys, numels)
+    flat = tuple(y.reshape(-1) for y in ys)
+    found = gradients(flat, xs, basis, create_graph, is_grads_batched=True)
+    total = sum(numels)
+    columns = [
+        zeros(total, *x.shape, dtype=x.dtype) if g is None else g
+        for x, g in zip(xs, found, strict=True)
+    ]
+    by_input = [column.split(numels) for column in columns]
+    return tuple(
+        tuple(blocks[i].reshape(y.shape + x.shape) for x, blocks in zip(xs, by_input, strict=True))
+        for i, y in enumerate(ys)
+    )
+
+
 def _columns(func: Callable[..., Given], inputs: Given, strict: bool, vectorize: bool) -> Any:
-    """The Jacobian by forward mode. Results keep the history that they have."""
+    """The Jacobian by forward mode, all tangents at once. Results keep the history they have."""
     if strict:
         raise RuntimeError(
             'torch.autograd.functional.jacobian: `strict=True` and `strategy="forward-mode"` are '
             "not supported together (yet). Please either set `strict=False` or "
             '`strategy="reverse-mode"`.'
         )
-    xs = _tensors(inputs, "inputs", "jacobian")[1]
+    several_inputs, xs = tensors_of(inputs, "inputs", "jacobian")
     if not vectorize:
         raise NotImplementedError(
             "Computing Jacobian using forward-AD or forward-over-reverse Hessian is"
             "only implemented for `vectorize=True`."
         )
-    recorded = is_grad_enabled() and any(x.requires_grad for x in xs)
-    return jacobian(func, inputs, create_graph=recorded)
+    from wengert.func import vmap
 
+    from . import forward_ad
 
-# ---- checks --------------------------------------------------------------------------------------
+    shapes: list[Any] = []
+    several_outputs = False
 
+    def tangents(*directions: Tensor) -> Tensors:
+        nonlocal several_outputs
+        with forward_ad.dual_level():
+            duals = [
+                forward_ad.make_dual(x, d.view(x.shape))
+                for x, d in zip(xs, directions, strict=True)
+            ]
+            several_outputs, ys = tensors_of(func(*duals), "outputs", "jacobian")
+            found = []
+            for y in ys:
+                primal, tangent = forward_ad.unpack_dual(y)
+                shapes.append(primal.shape)
+                found.append(zeros_like(primal) if tangent is None else tangent)
+        return tuple(found)
 
-def _tensors(value: Any, what: str, name: str) -> tuple[bool, Tensors]:
-    """Whether there are several tensors, and a tuple of them."""
-    several = isinstance(value, tuple)
-    values = value if several else (value,)
-    for place, x in enumerate(values):
-        if not isinstance(x, Tensor):
-            which = f"value at index {place}" if several else f"given {what}"
-            raise TypeError(
-                f"The {what} given to {name} must be either a Tensor or a tuple of Tensors but the "
-                f"{which} has type {type(x)}."
-            )
-    return several, values
-
-
-def _single_element(y: Any, name: str, strict: bool) -> Tensor:
-    several, ys = _tensors(y, _RESULT, name)
-    _check_connected(ys, "outputs", strict)
-    if several:
-        raise RuntimeError(f"The function given to {name} should return a single Tensor")
-    if ys[0].numel() != 1:
-        raise RuntimeError(
-            f"The Tensor returned by the function given to {name} should contain a single element"
+    numels = tuple(x.numel() for x in xs)
+    basis = _construct_standard_basis_for(xs, numels)
+    columns: Tensors = vmap(tangents)(*basis)
+    matrix = tuple(
+        tuple(
+            part.movedim(0, -1).reshape(*shape, *x.shape)
+            for part, x in zip(column.split(numels), xs, strict=True)
         )
-    return ys[0]
-
-
-def _vector(v: Given, like: Tensors, several: bool, create_graph: bool, name: str) -> Tensors:
-    vs = _own(_tensors(v, "v", name)[1], create_graph, differentiable=False)
-    if len(vs) != len(like):
-        if several:
-            raise RuntimeError(
-                f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}."
-            )
-        raise RuntimeError("The given v should contain a single Tensor.")
-    for place, (a, b) in enumerate(zip(vs, like, strict=True)):
-        if a.shape != b.shape:
-            which = f"Entry {place} in " if several else ""
-            raise RuntimeError(f"{which}v has invalid size: should be {b.shape} but got {a.shape}.")
-    return vs
-
-
-def _input_vector(
-    v: Given | None, xs: Tensors, several: bool, create_graph: bool, name: str, what: str
-) -> Tensors | None:
-    if v is not None:
-        return _vector(v, xs, several, create_graph, name)
-    if len(xs) == 1 and xs[0].numel() == 1:
-        return None
-    raise RuntimeError(
-        f"The vector v can only be None if the {what} is a single Tensor with a single element."
+        for column, shape in zip(columns, shapes, strict=True)
     )
-
-
-_INDEPENDENT = {
-    "outputs": (
-        "Output {} of the user-provided function does not require gradients. The outputs must be "
-        "computed in a differentiable manner from the input when running in strict mode."
-    ),
-    "grad_inputs": (
-        "The gradient with respect to input {} is independent of the inputs of the user-provided "
-        "function. This is not allowed in strict mode."
-    ),
-    "jacobian": (
-        "While computing the hessian, found that the jacobian of the user-provided function with "
-        "respect to input {} is independent of the input. This is not allowed in strict mode. You "
-        "should ensure that your function is twice differentiable and that the jacobian depends on "
-        "the inputs (this would be violated by a linear function for example)."
-    ),
-}
-
-
-def _check_connected(found: Iterable[Tensor | None], what: str, strict: bool) -> None:
-    """In strict mode, refuse what does not depend on the inputs."""
-    if not strict:
-        return
-    for place, t in enumerate(found):
-        if t is None:
-            raise RuntimeError(
-                f"The output of the user-provided function is independent of input {place}. This "
-                "is not allowed in strict mode."
-            )
-        if not t.requires_grad:
-            raise RuntimeError(_INDEPENDENT[what].format(place))
-
-
-_MISSING = {
-    "back": "The output of the user-provided function is independent of input {}. This is not "
-    "allowed in strict mode.",
-    "back_trick": "The gradient with respect to the input is independent of entry {} in the "
-    "grad_outputs when using the double backward trick to compute forward mode gradients. This is "
-    "not allowed in strict mode.",
-    "double_back": "The jacobian of the user-provided function is independent of input {}. This is "
-    "not allowed in strict mode.",
-    "double_back_trick": "The hessian of the user-provided function is independent of entry {} in "
-    "the grad_jacobian. This is not allowed in strict mode as it prevents from using the double "
-    "backward trick to replace forward mode AD.",
-}
-
-
-def _filled(found: Found, like: Tensors, strict: bool, create_graph: bool, stage: str) -> Tensors:
-    """The gradients with zeros for what is missing, or in strict mode an error."""
-    result = []
-    for place, (g, x) in enumerate(zip(found, like, strict=True)):
-        if g is None and strict:
-            raise RuntimeError(_MISSING[stage].format(place))
-        if g is not None and strict and create_graph and not g.requires_grad:
-            which = "hessian" if stage.startswith("double") else "jacobian"
-            raise RuntimeError(
-                f"The {which} of the user-provided function is independent of input {place}. This "
-                "is not allowed in strict mode when create_graph=True."
-            )
-        result.append(zeros_like(x) if g is None else g)
-    return tuple(result)
-
-
-# ---- small parts ---------------------------------------------------------------------------------
-
-
-def _own(tensors: Tensors, create_graph: bool, *, differentiable: bool) -> Tensors:
-    """Tensors of our own with the same data; with `create_graph` connected to the given ones."""
-    return tuple(
-        x.view_as(x)
-        if create_graph and x.requires_grad
-        else x.detach().requires_grad_(differentiable)
-        for x in tensors
-    )
-
-
-def _grad(
-    outputs: Sequence[Tensor | None],
-    inputs: Tensors,
-    vectors: Sequence[Tensor] | None,
-    create_graph: bool,
-    retain_graph: bool | None = None,
-) -> Found:
-    """`grad`, where outputs that are missing or have no history contribute nothing."""
-    chosen = [(i, y) for i, y in enumerate(outputs) if y is not None and y.requires_grad]
-    if not chosen:
-        return (None,) * len(inputs)
-    return grad(
-        [y for _, y in chosen],
-        inputs,
-        None if vectors is None else [vectors[i] for i, _ in chosen],
-        allow_unused=True,
-        create_graph=create_graph,
-        retain_graph=retain_graph,
-    )
-
-
-def _result(tensors: Tensors, several: bool, create_graph: bool) -> Given:
-    if not create_graph:
-        tensors = tuple(x.detach() for x in tensors)
-    return tensors if several else tensors[0]
+    blocks = tuple(row if several_inputs else row[0] for row in matrix)
+    return blocks if several_outputs else blocks[0]

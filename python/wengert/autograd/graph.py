@@ -46,6 +46,9 @@ else:
         'CloneBackward0'
         """
 
+        def __new__(cls, *_args, **_kwargs):  # noqa: D102
+            raise TypeError(f"cannot create '{cls.__name__}' instances")
+
     Node.register(_core.Node)
     Node.register(BackwardCFunction)
 

@@ -2,7 +2,8 @@
 
 `grad`, `vjp`, `jacrev`, `jvp`, `jacfwd`, `hessian` and `linearize` make functions that compute
 derivatives; `vmap` makes one that works on a batch out of one that works on an example.
-`functional_call` and `stack_module_state` apply them to modules, whose parameters are then arguments.
+`functional_call` and `stack_module_state` apply them to modules, whose parameters are then
+arguments.
 """
 
 from ._forward import jvp, linearize

@@ -15,9 +15,7 @@ def slice_argnums(args: tuple[Any, ...], argnums: Argnums, as_tuple: bool = True
     return tuple(args[i] for i in places)
 
 
-def replace_args(
-    args: tuple[Any, ...], new: tuple[Any, ...], argnums: Argnums
-) -> tuple[Any, ...]:
+def replace_args(args: tuple[Any, ...], new: tuple[Any, ...], argnums: Argnums) -> tuple[Any, ...]:
     """The arguments with those at the given places replaced."""
     places = _places(argnums, len(args))
     result = list(args)

@@ -1,11 +1,11 @@
 """`jvp` and `linearize`: derivatives of functions along directions.
 
-`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` every example
-has a tangent.
+`jvp` runs the function on dual tensors, in a forward-mode level of its own. Inside `vmap` every
+example has a tangent.
 
 `linearize` runs the function once. Its vector-Jacobian product is linear in the cotangent, so the
-transpose of *that*, again by reverse mode, is the Jacobian-vector product; what it needs is recorded,
-and the function itself does not run again.
+transpose of *that*, again by reverse mode, is the Jacobian-vector product; what it needs is
+recorded, and the function itself does not run again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def jvp_with_argnums(
     _check_tensors(flat_primals, "primals")
     _check_tensors(flat_tangents, "tangents")
     with outside_inference_mode():
-        return _run(func, primals, flat_primals, flat_tangents, primals_spec, argnums, strict, has_aux)
+        return _run(
+            func, primals, flat_primals, flat_tangents, primals_spec, argnums, strict, has_aux
+        )
 
 
 def _run(
@@ -84,7 +86,10 @@ def _run(
     _core._transform_enter()
     try:
         duals = tree_unflatten(
-            [_core._make_dual(p, t, level) for p, t in zip(flat_primals, flat_tangents, strict=True)],
+            [
+                _core._make_dual(p, t, level)
+                for p, t in zip(flat_primals, flat_tangents, strict=True)
+            ],
             primals_spec,
         )
         args = duals if argnums is None else replace_args(primals, duals, argnums)

@@ -1,9 +1,9 @@
 """`autograd.Function` under `vmap`.
 
-A function with a `vmap` staticmethod gets its batch there: the innermost level in which an argument has
-examples is taken off while it runs, and its results are examples in that level again. A function with
-`generate_vmap_rule` is applied to one example after the other, which needs nothing of it and keeps
-whatever derivatives it has.
+A function with a `vmap` staticmethod gets its batch there: the innermost level in which an argument
+has examples is taken off while it runs, and its results are examples in that level again. A
+function with `generate_vmap_rule` is applied to one example after the other, which needs nothing of
+it and keeps whatever derivatives it has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
     own_rule = cls.vmap is not Function.vmap
     if cls.generate_vmap_rule and own_rule:
         raise RuntimeError(
-            f"You tried to vmap over {cls.__name__}, but it has both generate_vmap_rule=True and an "
+            f"You tried to vmap over {cls.__name__}, but it has both "
+            "generate_vmap_rule=True and an "
             "overriden vmap staticmethod. Please set generate_vmap_rule=False or delete the "
             "overriden vmap staticmethod to avoid ambiguity. For more details, please see "
             "https://pytorch.org/docs/main/notes/extending.func.html"
@@ -52,10 +53,10 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
     size, randomness = _core._level_info(level)
     unwrapped, dims = [], []
     for arg in flat:
-        dim = None
+        whole, dim = arg, None
         if isinstance(arg, Tensor):
-            arg, dim = _core._unwrap_batched(arg, level)
-        unwrapped.append(arg)
+            whole, dim = _core._unwrap_batched(arg, level)
+        unwrapped.append(whole)
         dims.append(dim)
     suspended = _core._suspend_levels(level)
     try:

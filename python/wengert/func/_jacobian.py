@@ -1,8 +1,9 @@
 """`jacrev`, `jacfwd` and `hessian`: whole matrices of derivatives.
 
 A Jacobian is a product with every vector of the standard basis: cotangents of the results for
-`jacrev`, tangents of the arguments for `jacfwd`. `vmap` goes over the basis. For `jacfwd` that makes a
-batch of the function itself; one that cannot be batched runs once for each direction instead.
+`jacrev`, tangents of the arguments for `jacfwd`. `vmap` goes over the basis. For `jacfwd` that
+makes a batch of the function itself; one that cannot be batched runs once for each direction
+instead.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from ._vmap import _pieces, vmap
 
 
 def _bases(tensors: list[Tensor], chunk_size: int | None) -> Iterator[list[Tensor]]:
-    """The standard basis of all tensors together, in pieces: for each tensor its part of every
-    vector, with an axis in front that counts the vectors.
+    """The standard basis of all tensors together, in pieces.
+
+    A piece has for each tensor its part of every vector, with an axis in front that counts the
+    vectors.
     """
     total = sum(t.numel() for t in tensors)
     start = 0
@@ -121,8 +124,10 @@ def jacrev(
 
 
 def _needs_single_runs(error: RuntimeError) -> bool:
-    """Whether a function of one example does what it cannot do for a batch: look at a value, or
-    write what differs from example to example to a tensor that does not.
+    """Whether a function of one example does what it cannot do for a batch.
+
+    That is to look at a value, or to write what differs from example to example to a tensor that
+    does not.
     """
     text = str(error)
     return text.startswith("vmap: ") and "random" not in text

@@ -1,8 +1,8 @@
 """`functional_call` and `stack_module_state`: modules as functions of their parameters.
 
-A module is anything that is called, and names its tensors by `named_parameters` and
-`named_buffers` (dotted names lead to the tensors of its parts). Its tensors are exchanged for the
-duration of a call, in its tables `_parameters` and `_buffers` if it has them and else as attributes.
+A module is anything that is called, and names its tensors by `named_parameters` and `named_buffers`
+(dotted names lead to the tensors of its parts). Its tensors are exchanged for the duration of a
+call, in its tables `_parameters` and `_buffers` if it has them and else as attributes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _swap(module: Any, name: str, tensor: Any) -> Any:
 def _untied(module: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """The given tensors under all names of the tensors they stand for."""
     names: dict[int, set[str]] = {}
-    for name, tensor in (_named(module, "named_parameters") | _named(module, "named_buffers")).items():
+    for name, tensor in (
+        _named(module, "named_parameters") | _named(module, "named_buffers")
+    ).items():
         names.setdefault(id(tensor), set()).add(name)
     result = dict(given)
     for tied in names.values():
@@ -192,7 +194,8 @@ def _merged(dicts: Any) -> dict[str, Tensor]:
         merged |= d
     if repeated:
         raise ValueError(
-            f"{repeated} appeared in multiple dictionaries; behavior of functional call is ambiguous"
+            f"{repeated} appeared in multiple dictionaries; "
+            "behavior of functional call is ambiguous"
         )
     return merged
 

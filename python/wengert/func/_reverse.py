@@ -244,9 +244,7 @@ def vjp_with_argnums(
         results = _cut(output, own, recording)
     primals_spec = tree_flatten(chosen)[1]
 
-    def vjp_fn(
-        cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None
-    ) -> Any:
+    def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         if create_graph is None:
             create_graph = is_grad_enabled()
         flat, spec = tree_flatten(cotangents)

@@ -219,9 +219,7 @@ def _run(
         _core._vmap_exit(level)
 
 
-def _unwrap(
-    outputs: Any, out_dims: Any, level: int, size: int, func: Callable[..., Any]
-) -> Any:
+def _unwrap(outputs: Any, out_dims: Any, level: int, size: int, func: Callable[..., Any]) -> Any:
     flat, spec = tree_flatten(outputs)
 
     def incompatible() -> NoReturn:
@@ -247,8 +245,7 @@ def _unwrap(
             incompatible()
     name = _get_name(func)
     results = [
-        _remove(name, output, level, size, dim)
-        for output, dim in zip(flat, flat_dims, strict=True)
+        _remove(name, output, level, size, dim) for output, dim in zip(flat, flat_dims, strict=True)
     ]
     return tree_unflatten(results, spec)
 

@@ -43,7 +43,7 @@ _CONTAINERS: dict[type, _Container] = {
         lambda x: (list(x.values()), [x.default_factory, list(x)]),
         lambda xs, known: defaultdict(known[0], zip(known[1], xs, strict=True)),
     ),
-    deque: _Container(lambda x: (list(x), x.maxlen), lambda xs, maxlen: deque(xs, maxlen)),
+    deque: _Container(lambda x: (list(x), x.maxlen), deque),
 }
 
 
@@ -117,7 +117,7 @@ class TreeSpec:
         self.context = context
         self.children_specs = children_specs
         self.container = container
-        self.num_leaves = (
+        self.num_leaves: int = (
             1 if container is None else sum(child.num_leaves for child in children_specs)
         )
 
@@ -168,9 +168,7 @@ def _flatten_into(tree: Any, leaves: list[Any]) -> TreeSpec:
         leaves.append(tree)
         return _LEAF
     children, context = container.flatten(tree)
-    return TreeSpec(
-        cls, context, [_flatten_into(child, leaves) for child in children], container
-    )
+    return TreeSpec(cls, context, [_flatten_into(child, leaves) for child in children], container)
 
 
 def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> Any:

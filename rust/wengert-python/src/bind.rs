@@ -25,6 +25,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ffi::CString;
 use wengert::batch;
+use wengert::graph::mode::may_call_out;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 use wengert::tensor::ViewKind;
 
@@ -272,12 +273,11 @@ fn released<T: Send>(
 ) -> PyResult<T> {
     let large =
         args.values.iter().any(|v| v.as_tensor().is_some_and(|t| t.numel() > RELEASE_ABOVE));
-    if !large {
-        return work(args).or_raise();
+    if large || may_call_out() {
+        // Without the lock, and in hooks, anybody may replace what an object stands for.
+        args.values.iter_mut().for_each(ops::Value::own);
     }
-    // Without the lock anybody may replace what an object stands for.
-    args.values.iter_mut().for_each(ops::Value::own);
-    detached(py, || work(args)).or_raise()
+    if large { detached(py, || work(args)).or_raise() } else { work(args).or_raise() }
 }
 
 /// Python's picture of a result.

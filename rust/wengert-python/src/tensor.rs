@@ -19,6 +19,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::garbage::suspect;
+use wengert::graph::mode::may_call_out;
 use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Result, Scalar, Tensor, batch, ops};
 
@@ -99,7 +100,9 @@ fn binary<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let _span = observe::infix(f, &[slf, other]);
-    if let Ok(other) = other.cast::<PyTensor>() {
+    if let Ok(other) = other.cast::<PyTensor>()
+        && !may_call_out()
+    {
         // SAFETY: small operations keep the lock, call no Python code, and drop no memory but
         // what they made themselves, so that no finaliser runs either.
         let (a, b) = unsafe { (slf.get().tensor.peek(), other.get().tensor.peek()) };

@@ -4,6 +4,7 @@ use super::arena::NodeRef;
 use super::explain::{self, Story};
 use super::mode::is_tracking;
 use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
+use super::record::recording;
 use super::site::Site;
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -105,7 +106,7 @@ pub(super) fn taken_over(gradient: Tensor, leaf: &Tensor) -> Result<Tensor> {
         false => leaf.layout().to_row_major(),
     };
     let bytes = layout.numel() * gradient.dtype().size();
-    if is_tracking() && gradient.requires_grad() {
+    if recording(&[&gradient]) {
         return ops::cast::clone_into(&gradient, &layout, bytes);
     }
     let copy = Tensor::from_parts(Storage::uninitialised(bytes)?, layout, gradient.dtype());

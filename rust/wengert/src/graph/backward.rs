@@ -592,7 +592,8 @@ impl Pass {
     }
 }
 
-fn meta_of(edge: &Edge) -> &OutputMeta {
+/// What the gradient along an edge must look like.
+pub(super) fn meta_of(edge: &Edge) -> &OutputMeta {
     &edge.node.outputs()[edge.output as usize]
 }
 
@@ -628,39 +629,6 @@ fn turn(node: &Node, gradients: &[Option<Tensor>], prefix: &str) -> Option<Box<p
             event.sites.push(node.site());
         }
     })
-}
-
-impl NodeRef {
-    /// Applies the rule outside of any pass: no hooks, nothing freed, gradients of all inputs. For an
-    /// accumulator, adds to its leaf's `.grad`.
-    ///
-    /// # Errors
-    /// As in a pass.
-    pub fn apply(&self, gradients: &[Option<Tensor>]) -> Result<Gradients> {
-        if let Some(leaf) = self.op.leaf() {
-            let leaf = leaf.current();
-            if let Some(gradient) = gradients.first().cloned().flatten() {
-                let gradient = conform(gradient, &self.outputs()[0], self, 0)?;
-                let arrivals = vec![Arrival { leaf, gradient: Some(gradient), observers: None }];
-                Commit { arrivals, retained: Vec::new() }.run(super::is_grad_enabled())?;
-            }
-            return Ok(Gradients::new());
-        }
-        let edges = self.edges();
-        let mut found = Gradients::new();
-        if gradients.iter().any(Option::is_some) {
-            let context = self.unpack(None, edges.iter().map(Option::is_some).collect())?;
-            found = apply(self, &context, gradients)?;
-        }
-        found.resize(edges.len(), None);
-        for (k, edge) in edges.iter().enumerate() {
-            found[k] = match (found[k].take(), edge) {
-                (Some(gradient), Some(edge)) => Some(conform(gradient, meta_of(edge), self, k)?),
-                _ => None,
-            };
-        }
-        Ok(found)
-    }
 }
 
 /// Calls a rule. Tensor algebra in rules reports errors by unwinding, see `ops::algebra`.

@@ -8,6 +8,7 @@
 use super::inference;
 use super::site::Site;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Operations whose inputs require grad leave a node.
 pub(super) const RECORD: u32 = 1;
@@ -54,9 +55,28 @@ pub(super) fn mode() -> u32 {
 pub(super) fn switch(bits: u32, on: bool) -> u32 {
     THREAD.with(|t| {
         let old = t.mode.get();
-        t.mode.set(if on { old | bits } else { old & !bits });
+        let new = if on { old | bits } else { old & !bits };
+        t.mode.set(new);
+        match (old & CALL_OUT != 0, new & CALL_OUT != 0) {
+            (false, true) => CALLING_OUT.fetch_add(1, Ordering::Relaxed),
+            (true, false) => CALLING_OUT.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
         old
     })
+}
+
+/// Modes in which operations call the embedding program's code.
+const CALL_OUT: u32 = SAVED_TENSOR_HOOKS | WATCHED_WRITES;
+
+/// Threads in such a mode. A thread sees its own entry, which is all it asks for.
+static CALLING_OUT: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether an operation may call the embedding program's code on its way, which might replace the
+/// tensors that it was lent.
+#[inline]
+pub fn may_call_out() -> bool {
+    CALLING_OUT.load(Ordering::Relaxed) != 0
 }
 
 /// Whether operations on this thread are recorded.

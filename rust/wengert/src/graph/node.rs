@@ -9,15 +9,15 @@
 //!   input had when it was used, whatever happened to the tensor since.
 
 use super::arena::NodeRef;
+use super::attributes::Attributes;
 use super::explain;
 use super::garbage::Owned;
 use super::hooks::{Hook, Hooks, Host, PostHook, PreHook, TensorHook};
 use super::saved::PackedTensor;
 use super::site::Site;
 use crate::Result;
-use crate::dtype::{DType, Scalar};
+use crate::dtype::DType;
 use crate::lock::Lock;
-use crate::ops::Value;
 use crate::tensor::{Tensor, WeakTensor};
 use smallvec::SmallVec;
 use std::any::Any;
@@ -103,76 +103,6 @@ pub trait Op: Send + Sync {
     /// whose node has no edge for it (a number, the condition of `where`).
     fn hides(&self, _input: usize) -> bool {
         false
-    }
-}
-
-/// What a node keeps, by name.
-pub type Attributes = Vec<(&'static str, Attribute)>;
-
-/// Something that a node keeps.
-pub enum Attribute {
-    /// A saved tensor, by its role.
-    Saved(u8),
-    /// A saved tensor, by its role; a number if it stands for one.
-    SavedNumber(u8),
-    /// Tensors that the rule holds itself; `None` where there is none.
-    Tensors(Vec<Option<Tensor>>),
-    /// A parameter of the operation.
-    Value(Value),
-}
-
-impl Attribute {
-    /// A whole number.
-    pub fn int(value: impl TryInto<i64>) -> Attribute {
-        value
-            .try_into()
-            .map_or(Attribute::Value(Value::None), |v| Attribute::number(Scalar::Int(v)))
-    }
-
-    /// A floating-point number.
-    pub fn float(value: f64) -> Attribute {
-        Attribute::number(Scalar::Float(value))
-    }
-
-    /// A truth value.
-    pub fn bool(value: bool) -> Attribute {
-        Attribute::number(Scalar::Bool(value))
-    }
-
-    /// A number of any kind.
-    pub fn number(value: Scalar) -> Attribute {
-        Attribute::Value(Value::Number(value))
-    }
-
-    /// Sizes, strides or dimensions.
-    pub fn sizes(values: &[usize]) -> Attribute {
-        Attribute::Value(Value::Ints(values.iter().map(|&v| v as i64).collect()))
-    }
-
-    /// Whole numbers.
-    pub fn ints(values: &[i64]) -> Attribute {
-        Attribute::Value(Value::Ints(values.into()))
-    }
-
-    /// The axes that a mask names.
-    pub fn axes(mask: &[bool]) -> Attribute {
-        let named = mask.iter().enumerate().filter(|(_, named)| **named);
-        Attribute::Value(Value::Ints(named.map(|(d, _)| d as i64).collect()))
-    }
-
-    /// A word.
-    pub fn text(value: &str) -> Attribute {
-        Attribute::Value(Value::Str(value.to_owned()))
-    }
-
-    /// A tensor that the rule holds itself.
-    pub fn tensor(value: Option<Tensor>) -> Attribute {
-        Attribute::Value(value.map_or(Value::None, Value::Tensor))
-    }
-
-    /// Nothing was given.
-    pub fn none() -> Attribute {
-        Attribute::Value(Value::None)
     }
 }
 
