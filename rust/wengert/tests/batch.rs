@@ -71,7 +71,7 @@ fn a_tensor_that_outlives_its_level_is_an_error() {
         Ok(e.clone())
     })
     .unwrap();
-    let error = call("sin", [of(&kept.unwrap())]).err().expect("an error");
+    let error = call("sin", [of(&kept.unwrap())]).expect_err("an escaped tensor");
     assert!(error.to_string().contains("may have escaped"), "{error}");
 }
 
@@ -90,7 +90,7 @@ fn every_example_has_its_gradient() {
     let g = mapped(&x, |e| {
         let square = call("mul", [of(e), of(e)])?;
         let y = call("sum", [of(&square)])?;
-        let g = batch::backward::grad(&[y], &[None], &[e.clone()], Backward::default())?;
+        let g = batch::backward::grad(&[y], &[None], std::slice::from_ref(e), Backward::default())?;
         Ok(g[0].clone().expect("y depends on it"))
     });
     assert_eq!(g.unwrap().to_vec::<f64>().unwrap(), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
@@ -103,9 +103,9 @@ fn many_cotangents_for_one_graph() {
     let y = &x * &x;
     let rows = mapped(&wengert::ops::create::eye(3, None, Some(x.dtype())).unwrap(), |v| {
         let g = batch::backward::grad(
-            &[y.clone()],
+            std::slice::from_ref(&y),
             &[Some(v.clone())],
-            &[x.clone()],
+            std::slice::from_ref(&x),
             Default::default(),
         )?;
         Ok(g[0].clone().expect("y depends on it"))
