@@ -18,7 +18,9 @@ use smallvec::SmallVec;
 use wengert::graph::inference::Modes;
 
 /// The modes to return to, innermost last, each with what the tasks' switch gave for it.
-pub struct Outer<S>(Mutex<SmallVec<[(S, Option<Py<PyAny>>); 4]>>);
+pub struct Outer<S>(Mutex<Blocks<S>>);
+
+type Blocks<S> = SmallVec<[(S, Option<Py<PyAny>>); 4]>;
 
 impl<S> Default for Outer<S> {
     fn default() -> Self {

@@ -224,8 +224,8 @@ impl PyFunctionCtx {
     fn _materialize_non_diff_grads(&self) -> bool {
         !self.0.lock().bare_constant_grads
     }
-    #[setter]
-    fn set__materialize_non_diff_grads(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_materialize_non_diff_grads)]
+    fn materialize_non_diff_grads(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.lock().bare_constant_grads = !boolean(value, "set_materialize_non_diff_grads")?;
         Ok(())
     }

@@ -64,7 +64,12 @@ fn output(recorded: &Recorded) -> Tensor {
 
 fn gradient(y: &Tensor, x: &Tensor) -> Vec<f64> {
     let ones = Tensor::full(y.shape(), 1.0, y.dtype()).unwrap();
-    let found = graph::grad(&[y.clone()], &[Some(ones)], &[x.clone()], Backward::default());
+    let found = graph::grad(
+        std::slice::from_ref(y),
+        &[Some(ones)],
+        std::slice::from_ref(x),
+        Backward::default(),
+    );
     found.unwrap()[0].as_ref().unwrap().to_vec().unwrap()
 }
 
