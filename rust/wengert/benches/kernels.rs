@@ -20,6 +20,8 @@ enum Given {
     Ints(&'static [i64]),
     /// The width of the matrices, as a list.
     Width,
+    /// The strides of the matrices.
+    RowMajor,
     /// A number, or a tensor that holds one, as the parameter's type asks.
     Number(f64),
     Type(DType),
@@ -32,19 +34,24 @@ enum Given {
     /// A matrix of truth values.
     Mask,
 }
-use Given::{Batch, Index, Int, Ints, Mask, Number, Type, Vector, Width};
+use Given::{Batch, Index, Int, Ints, Mask, Number, RowMajor, Type, Vector, Width};
 
 /// By row and parameter; `NAME_copy` is given what `NAME` is.
 #[rustfmt::skip]
 const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("addmv",                  &[("input", Vector), ("vec", Vector)]),
+    ("as_strided",             &[("stride", RowMajor)]),
+    ("as_strided_scatter",     &[("stride", RowMajor)]),
     ("baddbmm",                &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
     ("bmm",                    &[("input", Batch), ("mat2", Batch)]),
     ("chunk",                  &[("chunks", Int(1))]),
     ("clamp",                  &[("min", Number(0.2))]),
+    ("diagonal_scatter",       &[("src", Vector)]),
     ("dot",                    &[("input", Vector), ("tensor", Vector)]),
+    ("dsplit",                 &[("input", Batch), ("sections", Int(1))]),
     ("fill",                   &[("value", Number(1.0))]),
     ("fill_",                  &[("value", Number(1.0))]),
+    ("hsplit",                 &[("sections", Int(1))]),
     ("index_add",              &[("index", Index)]),
     ("index_copy",             &[("index", Index)]),
     ("index_fill",             &[("index", Index), ("value", Number(1.0))]),
@@ -61,10 +68,18 @@ const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("outer",                  &[("input", Vector), ("vec2", Vector)]),
     ("permute",                &[("dims", Ints(&[1, 0]))]),
     ("select",                 &[("index", Int(0))]),
+    ("select_scatter",         &[("src", Vector), ("index", Int(0))]),
     ("split",                  &[("split_size", Int(1))]),
     ("split_with_sizes",       &[("split_sizes", Width)]),
+    ("tensor_split",           &[("sections", Int(1))]),
     ("to",                     &[("dtype", Type(DType::Float64))]),
+    ("unflatten",              &[("sizes", Width)]),
+    ("unfold",                 &[("size", Int(1)), ("step", Int(1))]),
+    ("unsafe_chunk",           &[("chunks", Int(1))]),
+    ("unsafe_split",           &[("split_size", Int(1))]),
+    ("unsafe_split_with_sizes", &[("split_sizes", Width)]),
     ("vdot",                   &[("input", Vector), ("other", Vector)]),
+    ("vsplit",                 &[("sections", Int(1))]),
 ];
 
 /// The types to try, in this order; a row takes the first that it works on.
@@ -123,6 +138,7 @@ impl Given {
             (Int(i), _) => Value::Number(Scalar::Int(*i)),
             (Ints(list), _) => Value::Ints(list.iter().copied().collect()),
             (Width, _) => Value::Ints(smallvec![side]),
+            (RowMajor, _) => Value::Ints(smallvec![side, 1]),
             (Number(x), ParamKind::Tensor) => Value::Tensor(Tensor::full(&[], *x, dtype)?),
             (Number(x), ParamKind::Operand) => Value::Tensor(Tensor::wrapped(Scalar::Float(*x))?),
             (Number(x), _) => Value::Number(Scalar::Float(*x)),

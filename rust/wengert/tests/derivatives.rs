@@ -101,6 +101,16 @@ const PARAMETERS: &[(&str, usize)] = &[
     ("threshold", 1),
 ];
 
+fn is_parameter(row: &Row, i: usize, kind: ParamKind) -> bool {
+    let tensor = matches!(kind, ParamKind::Tensor | ParamKind::Operand);
+    PARAMETERS.iter().any(|q| q.0 == row.name && i >= q.1) || row.has(tags::INTERNAL) && !tensor
+}
+
+/// Whether a row takes a tensor in this place. Internal rows take their numbers as tensors.
+fn is_operand(row: &Row, i: usize, kind: ParamKind) -> bool {
+    matches!(kind, ParamKind::Tensor | ParamKind::Operand) || is_parameter(row, i, kind)
+}
+
 struct Random(u64);
 
 impl Random {
@@ -228,8 +238,8 @@ fn check_row(row: &Row, overload: usize, extra: &[i64], range: (f64, f64), zeros
     let mut extra = extra.iter();
     for (i, p) in signature.params.iter().enumerate() {
         let value = match (p.kind, &p.default) {
-            (ParamKind::Tensor | ParamKind::Operand, None) => {
-                if PARAMETERS.iter().all(|q| q.0 != row.name || i < q.1) {
+            (kind, None) if is_operand(row, i, kind) => {
+                if !is_parameter(row, i, kind) {
                     at.push(i);
                 }
                 // The second operand broadcasts.
@@ -276,9 +286,10 @@ fn rows_have_their_derivatives_to_second_order() {
         for (overload, text) in row.signatures.iter().enumerate() {
             let call = CALLS.iter().find(|c| c.0 == row.name && c.1 == overload);
             let signature = Signature::parse(text);
-            let needs_more = signature.params.iter().any(|p| {
-                p.default.is_none() && !matches!(p.kind, ParamKind::Tensor | ParamKind::Operand)
-            });
+            let params = signature.params.iter().enumerate();
+            let needs_more = params
+                .filter(|(_, p)| p.default.is_none())
+                .any(|(i, p)| !is_operand(row, i, p.kind));
             assert!(call.is_some() || !needs_more, "{}{text} needs a line in CALLS", row.name);
             check_row(row, overload, call.map_or(&[], |c| c.2), range, false);
             checked += 1;
