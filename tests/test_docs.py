@@ -18,7 +18,7 @@ TYPED_IN = re.compile(r"<doctest [^>]*\[\d+\]>")
 
 
 class Checker(doctest.OutputChecker):
-    """Compares output of code at a prompt: `<stdin>` is its file. Space at the end does not count."""
+    """Compares output of code whose file is `<stdin>`; space at the end does not count."""
 
     def check_output(self, want, got, optionflags):
         return super().check_output(
