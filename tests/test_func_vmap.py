@@ -277,6 +277,28 @@ def test_tensors_outside_are_not_slowed_or_changed():
     assert not torch._core._is_batched(plain)
 
 
+def test_nothing_is_left_that_would_slow_other_calls():
+    assert not torch._core._batches_exist()
+    x = randn(4, 3).requires_grad_()
+    y = vmap(torch.func.grad(lambda x: vmap(torch.sin)(x).sum()))(x)
+    torch.func.hessian(lambda x: (x**3).sum())(x[0]).sum().backward()
+    assert not torch._core._batches_exist()
+    kept = []
+    with pytest.raises(ValueError, match="inside"):
+        vmap(lambda x: kept.append(x) or int("inside"))(x)
+    assert torch._core._batches_exist()  # so that the tensor is recognised wherever it is used
+    kept.clear()
+    assert not torch._core._batches_exist()
+    y.sum().backward()
+
+
+def test_functions_written_with_others():
+    x, y = randn(2, 3, 4), randn(2, 4, 5)
+    close(vmap(lambda x, y: torch.einsum("ij,jk->ki", x, y))(x, y), (x @ y).mT, 10)
+    torch.testing.assert_close(vmap(lambda x: torch.nn.functional.gelu(x))(x),
+                               torch.nn.functional.gelu(x))  # fmt: skip
+
+
 # ------------------------------------------------------------------- operators, methods, attributes
 
 UNARY = [

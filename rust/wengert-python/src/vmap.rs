@@ -221,6 +221,12 @@ pub fn apply_function<'py>(
 #[pyclass(name = "_Levels", module = "wengert._core", frozen)]
 pub struct PyLevels(Vec<batch::Level>);
 
+/// Whether calls look for batches at all: whether any level runs or batched tensor lives.
+#[pyfunction]
+pub fn _batches_exist() -> bool {
+    batch::active()
+}
+
 /// The innermost level in which one of the tensors has examples.
 #[pyfunction]
 pub fn _innermost_level(tensors: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
@@ -471,6 +477,7 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_vmap_enter, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_depth, m)?)?;
+    m.add_function(wrap_pyfunction!(_batches_exist, m)?)?;
     m.add_function(wrap_pyfunction!(_innermost_level, m)?)?;
     m.add_function(wrap_pyfunction!(_level_info, m)?)?;
     m.add_function(wrap_pyfunction!(_suspend_levels, m)?)?;

@@ -64,12 +64,8 @@ fn output(recorded: &Recorded) -> Tensor {
 
 fn gradient(y: &Tensor, x: &Tensor) -> Vec<f64> {
     let ones = Tensor::full(y.shape(), 1.0, y.dtype()).unwrap();
-    let found = graph::grad(
-        std::slice::from_ref(y),
-        &[Some(ones)],
-        std::slice::from_ref(x),
-        Backward::default(),
-    );
+    let (y, x) = (std::slice::from_ref(y), std::slice::from_ref(x));
+    let found = graph::grad(y, &[Some(ones)], x, Backward::default());
     found.unwrap()[0].as_ref().unwrap().to_vec().unwrap()
 }
 

@@ -191,6 +191,8 @@ struct Pass {
     /// There once the pass has called code that may ask about it.
     running: Option<Running>,
     visits: Vec<Visit>,
+    /// How many of the visits, the first ones, the pass begins with.
+    roots: u32,
     /// (visit, output, position in `captured`).
     wanted: Vec<(Edge, usize)>,
     restricted: bool,
@@ -213,6 +215,7 @@ impl Pass {
             plan: Rc::new(Plan { id, ..Plan::default() }),
             running: None,
             visits: Vec::new(),
+            roots: 0,
             wanted: Vec::new(),
             restricted: false,
             accumulate: false,
@@ -272,6 +275,7 @@ impl Pass {
         for (edge, _) in seeds {
             self.visit(&edge.node);
         }
+        self.roots = self.visits.len() as u32;
         let mut next = 0;
         while next < self.visits.len() {
             let node = self.visits[next].node.clone();
@@ -450,7 +454,8 @@ impl Pass {
 
     fn unpack(&self, node: &NodeRef) -> Result<Context> {
         let needs = node.edges().iter().map(|e| self.wants(e.as_ref())).collect();
-        node.unpack(self.frees(), needs)
+        let is_root = self.find(node).is_some_and(|index| index < self.roots);
+        node.unpack(self.frees(), is_root, needs)
     }
 
     /// The place of this pass, if it frees the graph.

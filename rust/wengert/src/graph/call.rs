@@ -27,7 +27,7 @@ impl NodeRef {
         let edges = self.edges();
         let mut found = Gradients::new();
         if gradients.iter().any(Option::is_some) {
-            let context = self.unpack(None, edges.iter().map(Option::is_some).collect())?;
+            let context = self.unpack(None, false, edges.iter().map(Option::is_some).collect())?;
             found = apply(self, &context, gradients)?;
         }
         found.resize(edges.len(), None);

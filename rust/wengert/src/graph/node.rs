@@ -525,6 +525,7 @@ impl NodeRef {
     pub(super) fn unpack(
         &self,
         frees: Option<Site>,
+        is_root: bool,
         needs: SmallVec<[bool; 4]>,
     ) -> Result<Context> {
         let keeps_graph = frees.is_none();
@@ -564,8 +565,12 @@ impl NodeRef {
             }
             return Ok(Context { saved, needs, keeps_graph });
         }
+        // What saved nothing can be walked again, as a view that several losses share; but not from
+        // where a pass began: going backward from one tensor twice is the same mistake in any graph.
+        if is_root || !state.saved.is_empty() {
+            state.freed = frees;
+        }
         let retired = frees.map(|_| std::mem::take(&mut state.saved));
-        state.freed = frees;
         drop(state);
         drop(retired);
         Ok(Context { saved, needs, keeps_graph })

@@ -136,7 +136,7 @@ impl Pass {
             }
             let node = visit.node.clone();
             let needs = node.edges().iter().map(|e| e.as_ref().is_some_and(|e| self.leads(e)));
-            let context = node.unpack(None, needs.collect())?;
+            let context = node.unpack(None, false, needs.collect())?;
             let gradients = apply(&node, &context, &buffers)?;
             for (k, (gradient, edge)) in gradients.into_iter().zip(node.edges()).enumerate() {
                 let (Some(gradient), Some(edge)) = (gradient, edge) else { continue };
