@@ -209,6 +209,10 @@ fn unusable(value: &Bound<'_, PyAny>, why: &str) -> PyErr {
 /// `from_numpy(ndarray)`: a tensor over the array's memory. A read-only array gives a read-only
 /// tensor; arrays with negative strides are taken as they are; another byte order is converted.
 ///
+/// Writing to the array is writing to the tensor, but nobody notices: if the old values were needed for
+/// a gradient, that is silently wrong. `autograd.set_check_numpy(True)` makes it an error, for tensors
+/// made from then on.
+///
 /// Parameters
 /// ----------
 /// ndarray : numpy.ndarray

@@ -155,6 +155,19 @@ fn unlocked<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// Elements from which a rule is worth that.
 const LONG: usize = 1 << 18;
 
+/// Does something between rules, which may have more to sum than they had: as rules run, if it is long.
+fn freely<T: Send>(elements: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if elements >= LONG { unlocked(|| caught(work)) } else { work() }
+}
+
+/// [`conform`]: a sum may be much longer than the rule that left it to us.
+fn conformed(gradient: Tensor, meta: &OutputMeta, node: &NodeRef, index: usize) -> Result<Tensor> {
+    if gradient.dtype() == meta.dtype() && meta.has_shape(gradient.shape()) {
+        return Ok(gradient);
+    }
+    freely(gradient.numel(), || conform(gradient, meta, node, index))
+}
+
 /// One gradient slot per output of a node.
 type Buffers = SmallVec<[Option<Tensor>; 1]>;
 
@@ -359,7 +372,7 @@ impl Pass {
                     && self.plan.needs(target)
                 {
                     let meta = &edge.node.outputs()[edge.output as usize];
-                    let gradient = conform(gradient, meta, &node, k)?;
+                    let gradient = conformed(gradient, meta, &node, k)?;
                     self.add(target, edge.output, gradient)?;
                 }
                 let visit = &mut self.visits[target as usize];
@@ -468,7 +481,10 @@ impl Pass {
         let slot = &mut self.visits[index as usize].buffers[output as usize];
         *slot = Some(match slot.take() {
             None => gradient,
-            Some(sum) => add_up(sum, &gradient)?,
+            Some(sum) => {
+                self.done += sum.numel();
+                freely(sum.numel(), || add_up(sum, &gradient))?
+            }
         });
         Ok(())
     }
@@ -538,7 +554,7 @@ impl Pass {
         for (k, edge) in node.edges().iter().enumerate() {
             gradients[k] = match (gradients[k].take(), edge) {
                 (Some(gradient), Some(edge)) if self.wants(Some(edge)) => {
-                    Some(conform(gradient, meta_of(edge), node, k)?)
+                    Some(conformed(gradient, meta_of(edge), node, k)?)
                 }
                 _ => None,
             };
