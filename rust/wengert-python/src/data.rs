@@ -154,7 +154,11 @@ impl Reader {
             Category::Integer => DType::Int64,
             Category::Floating => wengert::dtype::default_float(),
         });
-        Tensor::from_scalars(&self.values, &self.shape, dtype.unwrap_or(found)).or_raise()
+        let dtype = dtype.unwrap_or(found);
+        if dtype.is_integral() {
+            self.values.iter().try_for_each(|&v| ops::create::check_value(v, dtype)).or_raise()?;
+        }
+        Tensor::from_scalars(&self.values, &self.shape, dtype).or_raise()
     }
 }
 

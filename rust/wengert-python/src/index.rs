@@ -307,7 +307,12 @@ pub fn set(
     let value = match value.cast::<PyTensor>() {
         Ok(t) => t.get().tensor(),
         Err(_) => match number(value)? {
-            Some(n) => Tensor::wrapped(n).or_raise()?,
+            Some(n) => {
+                if x.dtype().is_integral() {
+                    ops::create::check_value(n, x.dtype()).or_raise()?;
+                }
+                Tensor::wrapped(n).or_raise()?
+            }
             None => data::tensor_of(value, None)?,
         },
     };
