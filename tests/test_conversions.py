@@ -124,3 +124,23 @@ def test_to_reads_its_arguments_in_any_order_that_pytorch_has():
         x.to("cuda")
     with pytest.raises(TypeError):
         x.to(torch.float64, nonsense=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(300, "uint8"), ([300], "int8"), ([2**40], "int32"), ([float("nan")], "int64")],
+)
+def test_numbers_that_do_not_fit_are_refused(value, dtype):
+    with pytest.raises(RuntimeError, match="without overflow"):
+        torch.tensor(value, dtype=getattr(torch, dtype))
+
+
+def test_assigned_numbers_must_fit():
+    x = torch.zeros(2, dtype=torch.int8)
+    with pytest.raises(RuntimeError, match="without overflow"):
+        x[0] = 300
+    assert x.tolist() == [0, 0]
+
+
+def test_negative_numbers_wrap_to_unsigned_ones():
+    assert torch.tensor([-1], dtype=torch.uint8).item() == 255
