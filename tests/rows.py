@@ -20,7 +20,7 @@ class Case:
 
 
 def check(isolated, case):
-    """Runs the row in a process of its own: what it gave or raised, and warned of, must be right."""
+    """Runs the row in a process of its own; what it gives, raises and warns of must be right."""
     answer = isolated(case.code, case.limit, case.memory)
     if not case.raises:
         assert answer["outcome"] == "value", answer
