@@ -715,7 +715,7 @@ class Tensor:
         gradient: _Gradients = None,
         retain_graph: _bool | None = None,
         create_graph: _bool = False,
-        inputs: _Points | None = None,
+        inputs: _Points | dict[_str, Tensor] | None = None,
     ) -> None: ...
     def cpu(self, device: _Device | None = None) -> Tensor: ...
     def data_ptr(self) -> _int: ...
@@ -1591,7 +1591,7 @@ def backward(
     retain_graph: _bool | None = None,
     create_graph: _bool = False,
     grad_variables: _Gradients = None,
-    inputs: _Points | None = None,
+    inputs: _Points | dict[_str, Tensor] | None = None,
 ) -> None: ...
 def can_cast(from_: _DType, to: _DType) -> _bool: ...
 def empty_cache() -> None: ...
@@ -1610,6 +1610,7 @@ def grad(
     grad_outputs: _Gradients = None,
     retain_graph: _bool | None = None,
     create_graph: _bool = False,
+    only_inputs: _bool = True,
     allow_unused: Literal[False] | None = None,
     is_grads_batched: _bool = False,
     materialize_grads: _bool = False,
@@ -1621,11 +1622,24 @@ def grad(
     grad_outputs: _Gradients = None,
     retain_graph: _bool | None = None,
     create_graph: _bool = False,
+    only_inputs: _bool = True,
     *,
     allow_unused: Literal[True],
     is_grads_batched: _bool = False,
     materialize_grads: _bool = False,
 ) -> tuple[Tensor | None, ...]: ...
+@overload
+def grad(
+    outputs: _Points,
+    inputs: dict[_str, Tensor],
+    grad_outputs: _Gradients = None,
+    retain_graph: _bool | None = None,
+    create_graph: _bool = False,
+    only_inputs: _bool = True,
+    allow_unused: _bool | None = None,
+    is_grads_batched: _bool = False,
+    materialize_grads: _bool = False,
+) -> dict[_str, Tensor]: ...
 def initial_seed() -> _int: ...
 def is_grad_enabled() -> _bool: ...
 def from_dlpack(ext_tensor: Any) -> Tensor: ...

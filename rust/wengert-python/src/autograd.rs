@@ -9,8 +9,8 @@ use crate::vmap;
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
-use std::ffi::CString;
+use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
+use std::ffi::{CStr, CString};
 use wengert::graph::{self, Backward, Edge, Point};
 use wengert::{Tensor, batch};
 
@@ -109,6 +109,18 @@ fn points(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Point>> {
     Ok(out)
 }
 
+/// [`points`], which may have names: then they are the values of a dict.
+fn named_points(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Point>> {
+    match value.cast_exact::<PyDict>() {
+        Ok(named) => points(&named.values(), what),
+        Err(_) => points(value, what),
+    }
+}
+
+fn deprecated(py: Python<'_>, text: &CStr) -> PyResult<()> {
+    PyErr::warn(py, &py.get_type::<PyFutureWarning>(), text, 1)
+}
+
 fn point(value: &Bound<'_, PyAny>) -> PyResult<Option<Point>> {
     static EDGE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if let Ok(t) = value.cast::<PyTensor>() {
@@ -161,7 +173,7 @@ pub fn backward_of(
     create_graph: bool,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
+    let inputs = inputs.filter(|i| !i.is_none()).map(|i| named_points(i, "inputs")).transpose()?;
     let root = Point::Tensor(slf.get().tensor());
     run_backward(slf.py(), &[root], gradients(gradient)?, retain_graph, create_graph, inputs)
 }
@@ -214,6 +226,7 @@ pub fn backward(
     grad_variables: Option<&Bound<'_, PyAny>>,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
+    let py = tensors.py();
     let roots = points(tensors, "tensors")?;
     let given = |g: Option<&Bound<'_, PyAny>>| g.is_some_and(|g| !g.is_none());
     if given(grad_tensors) && given(grad_variables) {
@@ -221,6 +234,9 @@ pub fn backward(
             "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. \
              Please only use `grad_tensors`.",
         ));
+    }
+    if given(grad_variables) {
+        deprecated(py, c"`grad_variables` is deprecated. Use `grad_tensors` instead.")?;
     }
     let gradients = gradients(grad_tensors.or(grad_variables))?;
     if !gradients.is_empty() && gradients.len() != roots.len() {
@@ -230,22 +246,26 @@ pub fn backward(
             gradients.len()
         )));
     }
-    let inputs = inputs.filter(|i| !i.is_none()).map(|i| points(i, "inputs")).transpose()?;
-    run_backward(tensors.py(), &roots, gradients, retain_graph, create_graph, inputs)
+    let inputs = inputs.filter(|i| !i.is_none()).map(|i| named_points(i, "inputs")).transpose()?;
+    run_backward(py, &roots, gradients, retain_graph, create_graph, inputs)
 }
 
 /// Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
 ///
 /// Parameters
 /// ----------
-/// outputs, inputs : Tensor or GradientEdge, or a sequence of them
-///     What to differentiate, with respect to what.
+/// outputs : Tensor or GradientEdge, or a sequence of them
+///     What to differentiate.
+/// inputs : Tensor or GradientEdge, or a sequence or dict of them
+///     With respect to what.
 /// grad_outputs : Tensor or sequence of Tensor, optional
 ///     The vectors of the vector-Jacobian products; 1 for outputs with one element.
 /// retain_graph : bool, optional
 ///     Keep the graph for another pass; by default the value of `create_graph`.
 /// create_graph : bool
 ///     Record the pass itself, for higher derivatives.
+/// only_inputs : bool
+///     Ignored, and deprecated.
 /// allow_unused : bool, optional
 ///     Give None for inputs that the outputs do not depend on, instead of an error.
 /// is_grads_batched : bool
@@ -256,8 +276,8 @@ pub fn backward(
 ///
 /// Returns
 /// -------
-/// tuple of Tensor
-///     One gradient per input.
+/// tuple of Tensor, or dict of Tensor
+///     One gradient per input, by its name if those have names.
 ///
 /// Examples
 /// --------
@@ -266,7 +286,7 @@ pub fn backward(
 /// >>> wengert.autograd.grad(x * x, x)
 /// (tensor(6.),)
 #[pyfunction]
-#[pyo3(signature = (outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=false, allow_unused=None, is_grads_batched=false, materialize_grads=false))]
+#[pyo3(signature = (outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=false, only_inputs=true, allow_unused=None, is_grads_batched=false, materialize_grads=false))]
 #[allow(clippy::too_many_arguments)]
 pub fn grad<'py>(
     outputs: &Bound<'py, PyAny>,
@@ -274,11 +294,19 @@ pub fn grad<'py>(
     grad_outputs: Option<&Bound<'py, PyAny>>,
     retain_graph: Option<bool>,
     create_graph: bool,
+    only_inputs: bool,
     allow_unused: Option<bool>,
     is_grads_batched: bool,
     materialize_grads: bool,
-) -> PyResult<Bound<'py, PyTuple>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let py = outputs.py();
+    if !only_inputs {
+        deprecated(
+            py,
+            c"only_inputs argument is deprecated and is ignored now (defaults to True). To accumulate \
+              gradient for other parts of the graph, please use torch.autograd.backward.",
+        )?;
+    }
     if materialize_grads && allow_unused == Some(false) {
         return Err(PyValueError::new_err(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: \
@@ -286,7 +314,8 @@ pub fn grad<'py>(
         ));
     }
     let outputs = points(outputs, "outputs")?;
-    let inputs = points(inputs, "inputs")?;
+    let names = inputs.cast_exact::<PyDict>().ok().map(PyDictMethods::keys);
+    let inputs = named_points(inputs, "inputs")?;
     if materialize_grads && inputs.iter().any(|i| matches!(i, Point::Edge(_))) {
         return Err(PyRuntimeError::new_err(
             "materialize_grads cannot be used when the given input is a GradientEdge",
@@ -329,7 +358,16 @@ pub fn grad<'py>(
             }
         });
     }
-    PyTuple::new(py, result)
+    match names {
+        None => Ok(PyTuple::new(py, result)?.into_any()),
+        Some(names) => {
+            let named = PyDict::new(py);
+            for (name, gradient) in names.iter().zip(result) {
+                named.set_item(name, gradient)?;
+            }
+            Ok(named.into_any())
+        }
+    }
 }
 
 /// Whether operations on this thread are recorded.

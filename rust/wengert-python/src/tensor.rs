@@ -767,7 +767,9 @@ impl PyTensor {
     }
     #[setter]
     fn set_requires_grad(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.tensor().set_requires_grad(args::flag(value, "requires_grad")?).or_raise()
+        let flag = args::flag(value, "requires_grad")
+            .map_err(|_| PyRuntimeError::new_err("requires_grad must be a bool"))?;
+        self.tensor().set_requires_grad(flag).or_raise()
     }
     #[pyo3(signature = (requires_grad=true))]
     fn requires_grad_<'py>(
