@@ -241,7 +241,7 @@ def interrupted(work):
 """
 
 THREADS = [
-    Case("G2", INTERRUPT + "a = torch.ones(7000, 7000)\nresult = [interrupted(lambda: a @ a), torch.ones(2).sum().item()]", result=[True, 2.0], limit=60),
+    Case("G2", INTERRUPT + "a = torch.ones(7000, 7000)\nresult = [interrupted(lambda: [a @ a for _ in range(10**6)]), torch.ones(2).sum().item()]", result=[True, 2.0], limit=60),
     Case("G2 out", INTERRUPT + "a = torch.ones(10**6).view(1000, 1000)\ndef work():\n    while True: torch.exp(a, out=a)\nresult = interrupted(work)", result=True, limit=60),
     Case("G3", INTERRUPT + "result = interrupted(lambda: torch.zeros(1).expand(10**13).sum())", result=True, limit=60),
     Case("G3 recorded", INTERRUPT + "x = torch.zeros(1, requires_grad=True)\nresult = [interrupted(lambda: x.expand(10**13).sum()), torch._core.live_nodes() <= 1]", result=[True, True], limit=60),
