@@ -13,9 +13,11 @@ Examples
 tensor([2., 4.])
 """
 
-from . import _core
+from . import _alias, _core
 from ._core import *  # noqa: F403
 from ._core import __version__ as __version__
+
+_alias.install()
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
