@@ -124,6 +124,9 @@ pub fn made<'a>(result: &Tensor, inputs: impl Iterator<Item = &'a Tensor>) {
         return;
     }
     for input in inputs {
+        if !input.has_story() {
+            continue;
+        }
         if input.requires_grad() {
             // With recording on, the operation is one that has no gradient.
             if !graph::is_grad_enabled() {

@@ -40,6 +40,15 @@ impl Tensor {
         self.0.severed.store(number, Ordering::Relaxed);
     }
 
+    /// Whether this tensor may require grad, or have lost its history: false for most that take no
+    /// part in a graph, at the cost of a look.
+    #[inline]
+    pub fn has_story(&self) -> bool {
+        self.0.requires_grad.load(Ordering::Relaxed)
+            || self.0.severed.load(Ordering::Relaxed) != 0
+            || self.has_base()
+    }
+
     /// Why and where this tensor lost its history, if that was noted.
     #[inline]
     pub fn severed(&self) -> Option<(Severed, Site)> {
