@@ -2,13 +2,16 @@
 #![allow(unsafe_code)]
 
 use crate::error::OrRaise;
+use crate::object::exact;
 use crate::random::PyGenerator;
 use crate::tensor::PyTensor;
 use crate::types::{PyLayout, PyMemoryFormat, check_device, extract_dtype};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
+use wengert::ops::args::Lent;
 use wengert::ops::{Args, Param, ParamKind, Row, Signature, Value};
 use wengert::{DType, Scalar, Tensor};
 
@@ -17,6 +20,25 @@ pub struct BoundRow {
     /// The row.
     pub row: &'static Row,
     overloads: Vec<(Signature, Vec<Py<PyString>>)>,
+    /// The parameters of the first signature.
+    plain: Vec<PlainParam>,
+}
+
+/// What a plain call has to know of a parameter.
+struct PlainParam {
+    kind: ParamKind,
+    optional: bool,
+    keyword_only: bool,
+    absent: Absent,
+}
+
+/// What a parameter is when not given.
+enum Absent {
+    None,
+    Number(Scalar),
+    Other(Value),
+    /// It must be given, or what it is then depends on the rest.
+    Refused,
 }
 
 /// Keywords of NumPy that stand for PyTorch's.
@@ -65,9 +87,87 @@ impl BoundRow {
                     .map(|p| PyString::intern(py, p.name).unbind())
                     .collect();
                 (signature, names)
-            })
-            .collect();
-        BoundRow { row, overloads }
+            });
+        let plain = |p: &Param| PlainParam {
+            kind: p.kind,
+            optional: p.optional,
+            keyword_only: p.keyword_only,
+            absent: match &p.default {
+                Some(Value::Number(number)) => Absent::Number(*number),
+                Some(Value::None) => Absent::None,
+                Some(default) => Absent::Other(default.clone()),
+                None if p.optional => Absent::None,
+                None => Absent::Refused,
+            },
+        };
+        let overloads: Vec<(Signature, Vec<Py<PyString>>)> = overloads.collect();
+        let first = overloads.first().map_or(&[][..], |(signature, _)| &signature.params);
+        let plain = first.iter().map(plain).collect();
+        BoundRow { row, overloads, plain }
+    }
+
+    /// [`parse`](Self::parse) for plain calls: positional arguments of exactly the types that the
+    /// first signature names, and small tensors. `None` for any other, without a reason; otherwise
+    /// whether a tensor among them has a [story](Tensor::has_story).
+    #[inline]
+    pub fn parse_plain<'py>(
+        &self,
+        py: Python<'py>,
+        slf: Option<&Bound<'py, PyAny>>,
+        positional: &[Bound<'py, PyAny>],
+        values: &mut SmallVec<[Value; 8]>,
+    ) -> Option<bool> {
+        let mut story = false;
+        let mut rest = positional.iter();
+        let mut params = self.plain.iter();
+        if let Some(slf) = slf {
+            params.next()?;
+            values.push(Value::Lent(lend_small(py, slf, &mut story)?));
+        }
+        for param in params {
+            let given = if param.keyword_only { None } else { rest.next() };
+            let Some(given) = given else {
+                match &param.absent {
+                    Absent::None => values.push(Value::None),
+                    Absent::Number(number) => values.push(Value::Number(*number)),
+                    Absent::Other(default) => values.push(default.clone()),
+                    Absent::Refused => return None,
+                }
+                continue;
+            };
+            let value = match param.kind {
+                ParamKind::Tensor => Value::Lent(lend_small(py, given, &mut story)?),
+                ParamKind::Operand => match lend_small(py, given, &mut story) {
+                    Some(lent) => Value::Lent(lent),
+                    None => Value::Tensor(Tensor::wrapped(exact_number(given)?).ok()?),
+                },
+                ParamKind::Number | ParamKind::Float => Value::Number(exact_number(given)?),
+                ParamKind::Bool => {
+                    Value::Number(Scalar::Bool(given.cast_exact::<PyBool>().ok()?.is_true()))
+                }
+                ParamKind::Int => Value::Number(Scalar::Int(exact_int(given)?)),
+                ParamKind::Ints | ParamKind::Size => {
+                    values.push(Value::Ints(SmallVec::new()));
+                    let Some(Value::Ints(ints)) = values.last_mut() else { unreachable!() };
+                    let taken = match (exact_int(given), param.kind) {
+                        (Some(i), kind) => {
+                            ints.push(i);
+                            // The integers themselves: view(2, 3).
+                            kind != ParamKind::Size || exact_ints(rest.by_ref(), ints)
+                        }
+                        (None, _) => exact_tuple(given, ints),
+                    };
+                    if taken {
+                        continue;
+                    }
+                    return None;
+                }
+                _ if param.optional && given.is_none() => Value::None,
+                _ => return None,
+            };
+            values.push(value);
+        }
+        rest.next().is_none().then_some(story)
     }
 
     /// The position of the first parameter of a kind in the signature that matched.
@@ -191,6 +291,59 @@ impl BoundRow {
         }
         Ok(())
     }
+}
+
+/// A small tensor, lent for the length of a call; `story` becomes true if it has one.
+#[inline]
+fn lend_small(py: Python<'_>, value: &Bound<'_, PyAny>, story: &mut bool) -> Option<Lent> {
+    let t = exact(py, value).filter(|t| t.is_small())?;
+    *story |= t.look(Tensor::has_story);
+    // SAFETY: the caller of the operation holds the object and the lock, and `Args` does not outlive the
+    // call. Plain calls neither give up the lock nor run Python code.
+    Some(unsafe { t.lend() })
+}
+
+/// The value of an int that is no bool and not too large.
+#[inline]
+fn exact_int(value: &Bound<'_, PyAny>) -> Option<i64> {
+    // SAFETY: the object is alive, and an int after the first test.
+    unsafe {
+        if ffi::Py_TYPE(value.as_ptr()) != &raw mut ffi::PyLong_Type {
+            return None;
+        }
+        let number = ffi::PyLong_AsLongLong(value.as_ptr());
+        if number == -1 && !ffi::PyErr_Occurred().is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        Some(number)
+    }
+}
+
+/// The value of a float or an int.
+#[inline]
+pub fn exact_number(value: &Bound<'_, PyAny>) -> Option<Scalar> {
+    // SAFETY: the object is alive, and a float after the test.
+    unsafe {
+        if ffi::Py_TYPE(value.as_ptr()) == &raw mut ffi::PyFloat_Type {
+            return Some(Scalar::Float(ffi::PyFloat_AsDouble(value.as_ptr())));
+        }
+    }
+    exact_int(value).map(Scalar::Int)
+}
+
+#[inline]
+fn exact_ints<'a, 'py: 'a>(
+    mut values: impl Iterator<Item = &'a Bound<'py, PyAny>>,
+    ints: &mut SmallVec<[i64; 5]>,
+) -> bool {
+    values.all(|value| exact_int(value).map(|i| ints.push(i)).is_some())
+}
+
+#[inline]
+fn exact_tuple(value: &Bound<'_, PyAny>, ints: &mut SmallVec<[i64; 5]>) -> bool {
+    let Ok(tuple) = value.cast::<PyTuple>() else { return false };
+    tuple.iter_borrowed().all(|value| exact_int(&value).map(|i| ints.push(i)).is_some())
 }
 
 /// The value of a parameter that is not given.

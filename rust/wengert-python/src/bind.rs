@@ -4,26 +4,30 @@
 //! operation. A fast-call function gets no closure, so the row's number is a const generic: a shim
 //! of a few instructions per row and form passes it on to one common function.
 //!
-//! The shims are made by PyO3's own trampoline (panics become exceptions, reference counts are
-//! settled), which lives in PyO3's undocumented `impl_` module; `Cargo.toml` therefore holds PyO3
-//! to one minor version.
+//! The shims are called by CPython without PyO3's trampoline between, see [`slots`](crate::slots) for
+//! why that is sound.
+//!
+//! Most calls are plain: positional arguments of the expected types, tensors that are small, nobody
+//! watching. They are recognised first and take a short way ([`plain`]), which would give the same
+//! result as the general one.
 #![allow(unsafe_code)]
 
 use crate::args::{BoundRow, Call, flag};
 use crate::error::{OrRaise, caught};
 use crate::observe;
 use crate::site::detached;
+use crate::slots::{is_unusual, returned};
 use crate::tensor::{PyTensor, wrap};
 use crate::vmap;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
-use pyo3::impl_::trampoline::{MethodDef, fastcall_cfunction_with_keywords};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::ptr::NonNull;
 use wengert::batch;
 use wengert::graph::mode::may_call_out;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
@@ -39,38 +43,29 @@ enum Form {
     InPlace,
 }
 
-type Shim = fastcall_cfunction_with_keywords::Func;
 type Raw = ffi::PyCFunctionFastWithKeywords;
 
 macro_rules! shims {
-    ($Name:ident $table:ident $form:ident) => {
-        struct $Name<const ROW: usize>;
-
-        impl<const ROW: usize> MethodDef<Shim> for $Name<ROW> {
-            const METH: Shim = {
-                unsafe fn call<const ROW: usize>(
-                    py: Python<'_>,
-                    slf: *mut ffi::PyObject,
-                    args: *const *mut ffi::PyObject,
-                    nargs: isize,
-                    names: *mut ffi::PyObject,
-                ) -> PyResult<*mut ffi::PyObject> {
-                    // SAFETY: CPython passes what the fast-call convention promises.
-                    unsafe { invoke(py, ROW, Form::$form, slf, args, nargs, names) }
-                }
-                call::<ROW>
-            };
+    ($name:ident $table:ident $form:ident) => {
+        unsafe extern "C" fn $name<const ROW: usize>(
+            slf: *mut ffi::PyObject,
+            args: *const *mut ffi::PyObject,
+            nargs: isize,
+            names: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: CPython passes what the fast-call convention promises.
+            unsafe { invoke(ROW, Form::$form, slf, args, nargs, names) }
         }
 
         seq_macro::seq!(N in 0..640 {
-            static $table: [Raw; 640] = [#(fastcall_cfunction_with_keywords::<$Name<N>>,)*];
+            static $table: [Raw; 640] = [#($name::<N>,)*];
         });
     };
 }
 
-shims!(Function FUNCTIONS Function);
-shims!(Method METHODS Method);
-shims!(InPlace INPLACE InPlace);
+shims!(function FUNCTIONS Function);
+shims!(method METHODS Method);
+shims!(in_place_method INPLACE InPlace);
 
 /// The arguments of a fast call as objects.
 ///
@@ -79,56 +74,95 @@ shims!(InPlace INPLACE InPlace);
 unsafe fn with_call<'py, R>(
     py: Python<'py>,
     slf: Option<&Bound<'py, PyAny>>,
-    args: *const *mut ffi::PyObject,
-    nargs: isize,
+    positional: &[Bound<'py, PyAny>],
     names: *mut ffi::PyObject,
     run: impl FnOnce(&Call<'_, 'py>) -> R,
 ) -> R {
-    let nargs = nargs as usize;
-    // SAFETY: `Bound` is a transparent, non-null object pointer; the caller's references outlive
-    // the call, and nothing here drops a `Bound` of the slice.
-    let objects = |from: usize, len: usize| unsafe {
-        if len == 0 {
-            &[][..]
-        } else {
-            std::slice::from_raw_parts(args.add(from).cast::<Bound<'py, PyAny>>(), len)
-        }
-    };
     let mut keywords: Keywords<'py> = SmallVec::new();
     if !names.is_null() {
-        // SAFETY: a non-null `names` is a tuple of str.
-        let names = unsafe { Bound::from_borrowed_ptr(py, names).cast_into_unchecked::<PyTuple>() };
-        let values = objects(nargs, names.len());
+        // SAFETY: a non-null `names` is a tuple of str, whose values follow the positional ones.
+        let (names, values) = unsafe {
+            let names = Bound::from_borrowed_ptr(py, names).cast_into_unchecked::<PyTuple>();
+            let first = positional.as_ptr().add(positional.len());
+            let values = std::slice::from_raw_parts(first, names.len());
+            (names, values)
+        };
         for (name, value) in names.iter().zip(values) {
             // SAFETY: as above.
             keywords.push((unsafe { name.cast_into_unchecked() }, value.clone()));
         }
     }
-    run(&Call { slf, positional: objects(0, nargs), keywords: &keywords })
+    run(&Call { slf, positional, keywords: &keywords })
 }
 
 /// # Safety
-/// As for [`with_call`]; `slf` is the object of a method call.
+/// `args` holds `nargs` positional arguments and then one per name in the tuple `names` (or null);
+/// `slf` is the object of a method call. The interpreter lock is held.
 unsafe fn invoke(
-    py: Python<'_>,
     row: usize,
     form: Form,
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     nargs: isize,
     names: *mut ffi::PyObject,
-) -> PyResult<*mut ffi::PyObject> {
-    let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
-    let row = &rows[row];
-    // SAFETY: the descriptor of a method has checked the type of a non-null `slf`.
-    let slf = (form != Form::Function).then(|| unsafe { Bound::from_borrowed_ptr(py, slf) });
-    // SAFETY: passed on from the caller.
-    unsafe {
-        with_call(py, slf.as_ref(), args, nargs, names, |call| {
-            let _span = observe::call(row.row, form == Form::InPlace, call);
-            caught(|| run(py, row, form, call)).map(|o| o.into_ptr())
-        })
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: `Bound` is a transparent, non-null object pointer; the caller's references outlive the
+    // call, and nothing here drops a `Bound` of the slice. The descriptor of a method has checked the
+    // type of `slf`, which is null for functions.
+    let (slf, positional) = unsafe {
+        let slf = (form != Form::Function).then(|| Bound::ref_from_ptr(py, &slf));
+        let first = if args.is_null() { NonNull::dangling().as_ptr() } else { args.cast_mut() };
+        (slf, std::slice::from_raw_parts(first.cast::<Bound<'_, PyAny>>(), nargs as usize))
+    };
+    let result = caught(|| {
+        let rows =
+            ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
+        let row = &rows[row];
+        if names.is_null()
+            && !is_unusual()
+            && let Some(result) = plain(py, row, form, slf, positional)?
+        {
+            return Ok(result);
+        }
+        // SAFETY: passed on from the caller.
+        unsafe {
+            with_call(py, slf, positional, names, |call| {
+                let _span = observe::call(row.row, form == Form::InPlace, call);
+                run(py, row, form, call)
+            })
+        }
+    });
+    returned(py, result)
+}
+
+/// The short way, for a plain call; `None` if it is not one.
+#[inline]
+fn plain<'py>(
+    py: Python<'py>,
+    row: &BoundRow,
+    form: Form,
+    slf: Option<&Bound<'py, PyAny>>,
+    positional: &[Bound<'py, PyAny>],
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let mut args = Args::default();
+    let Some(story) = row.parse_plain(py, slf, positional, &mut args.values) else {
+        return Ok(None);
+    };
+    let op = row.row;
+    if form == Form::InPlace {
+        if op.has(tags::VIEW) {
+            return Ok(None);
+        }
+        op.call_inplace(&mut args).or_raise()?;
+        return Ok(slf.cloned());
     }
+    let result = op.call(&args).or_raise()?;
+    if story {
+        observe::made_by_call(&result, &args);
+    }
+    output(py, result).map(Some)
 }
 
 /// Keyword arguments, few in nearly all calls.

@@ -9,6 +9,7 @@ use crate::types::{check_device, extract_dtype};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
+use smallvec::SmallVec;
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
@@ -177,6 +178,11 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
             ops::cast::to_dtype(&t, dtype).or_raise()
         };
     }
+    if dtype.is_none()
+        && let Some(numbers) = floats(data)
+    {
+        return vector(&numbers).or_raise();
+    }
     if numpy::is_array(data)? {
         return numpy::copied(data, dtype);
     }
@@ -187,6 +193,32 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
     }
     reader.read(data, 0)?;
     reader.finish(dtype)
+}
+
+/// The numbers of a list of floats, the literal that programs write most.
+fn floats(data: &Bound<'_, PyAny>) -> Option<SmallVec<[f64; 16]>> {
+    let list = data.cast_exact::<PyList>().ok()?;
+    let mut numbers = SmallVec::new();
+    // No code but CPython's own runs meanwhile, so that the list stays as it is.
+    for i in 0..list.len() {
+        numbers.push(list.get_item(i).ok()?.cast_exact::<PyFloat>().ok()?.value());
+    }
+    (!numbers.is_empty()).then_some(numbers)
+}
+
+/// A vector of the default type.
+fn vector(numbers: &[f64]) -> wengert::Result<Tensor> {
+    match wengert::dtype::default_float() {
+        DType::Float32 => {
+            let rounded: SmallVec<[f32; 16]> = numbers.iter().map(|&x| x as f32).collect();
+            Tensor::from_slice(&rounded, &[numbers.len()])
+        }
+        DType::Float64 => Tensor::from_slice(numbers, &[numbers.len()]),
+        dtype => {
+            let numbers: Vec<Scalar> = numbers.iter().map(|&x| Scalar::Float(x)).collect();
+            Tensor::from_scalars(&numbers, &[numbers.len()], dtype)
+        }
+    }
 }
 
 /// The type of a NumPy scalar, which `tensor()` keeps.

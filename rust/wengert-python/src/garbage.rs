@@ -40,11 +40,14 @@ fn show(
 /// Called by Python's collector before and after each run.
 #[pyfunction]
 fn _garbage_was_collected(phase: &str, info: &Bound<'_, PyDict>) -> PyResult<()> {
-    if phase == "stop" && garbage::is_suspecting() {
-        let generation = info.get_item("generation")?;
-        if generation.is_some_and(|g| g.eq(2).unwrap_or(false)) {
+    let generation = info.get_item("generation")?;
+    let is_full = generation.is_some_and(|g| g.eq(2).unwrap_or(true));
+    match phase {
+        "start" => garbage::set_thorough(is_full),
+        _ if is_full && garbage::is_suspecting() => {
             garbage::collect();
         }
+        _ => {}
     }
     Ok(())
 }

@@ -16,7 +16,8 @@
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
-//! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
+//! | [`object`], [`cell`] | how tensor objects are made and freed; their mutable slots |
+//! | [`slots`] | infix operators and the destructor, called by CPython directly |
 //! | [`held`], [`garbage`] | objects that the engine owns; what the collector sees |
 #![deny(unsafe_code)]
 // Module documentation explains how a module works, which its private items do.
@@ -49,6 +50,7 @@ mod resize;
 mod saved;
 mod settings;
 mod site;
+mod slots;
 mod task;
 mod teach;
 mod tensor;
@@ -66,6 +68,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    slots::install(py)?;
     garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;

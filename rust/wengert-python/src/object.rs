@@ -1,47 +1,115 @@
-//! The Python objects that stand for tensors: how they are found and made.
+//! The Python objects that stand for tensors: how they are found, made and freed.
 //!
 //! A tensor has at most one object, which its body remembers without owning it, so that `x.grad is
-//! x.grad`. Objects are made at every operation, so that a nanosecond counts:
+//! x.grad`. Objects come and go with every operation, so that a nanosecond counts:
 //!
-//! * They are **allocated directly** (`tp_alloc`), not through `object.__new__`, which in CPython
-//!   3.11 and 3.12 makes a dict for every object of a class that has dicts. A dict is made when a
-//!   user first sets an attribute; until then its slot is null, as `tp_alloc` leaves it.
+//! * They are **made directly**, not through `object.__new__`, which in CPython 3.11 and 3.12 makes
+//!   a dict for every object of a class that has dicts. A dict is made when a user first sets an
+//!   attribute; until then its slot is null.
+//! * Memory of **dead objects is kept** for the next ones, as CPython does for floats and tuples.
+//!   [`free`] takes the place of the destructor that PyO3 made, see [`slots`](crate::slots); objects
+//!   of subclasses go the usual way.
 //! * Instances have an ordinary dict slot and no `__getattr__`, so that CPython's specialised
 //!   look-up of methods applies.
 #![allow(unsafe_code)]
 
 use crate::error::OrRaise;
+use crate::slots;
 use crate::tensor::PyTensor;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
+use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use wengert::{DType, Tensor};
 
-/// The class, and where in its objects the value lies.
+/// What is known of the class.
 struct Class {
     class: *mut ffi::PyTypeObject,
+    /// Where in an object the value, the dict and the list of weak references lie.
     value: usize,
+    dict: usize,
+    weak: usize,
+    /// PyO3's destructor, if ours has taken its place.
+    inherited: Option<ffi::destructor>,
+    spare: UnsafeCell<Spare>,
 }
 
-// SAFETY: the class is never freed, and used under the interpreter lock only.
+/// Memory of dead objects.
+struct Spare {
+    len: usize,
+    objects: [*mut ffi::PyObject; MOST_SPARE],
+}
+
+/// As many as a program drops at a time and soon makes again; 8 KiB.
+const MOST_SPARE: usize = 128;
+
+// SAFETY: the class is never freed, and all of this is used under the interpreter lock only.
 unsafe impl Send for Class {}
 // SAFETY: as above.
 unsafe impl Sync for Class {}
 
-static CLASS: PyOnceLock<Class> = PyOnceLock::new();
+/// Null until the module is initialised.
+static CLASS: AtomicPtr<Class> = AtomicPtr::new(null_mut());
 
 /// Learns the layout of the class from one object that PyO3 made.
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let scalar = Tensor::zeros(&[], DType::Float32).or_raise()?;
     let sample = Bound::new(py, PyTensor::of(scalar))?;
     let value = std::ptr::from_ref(sample.get()) as usize - sample.as_ptr() as usize;
-    let class = py.get_type::<PyTensor>().as_type_ptr();
-    let _ = CLASS.set(py, Class { class, value });
+    let class = py.get_type::<PyTensor>();
+    let offset = |name: &str| class.getattr(name)?.extract::<usize>();
+    let (dict, weak) = (offset("__dictoffset__")?, offset("__weakrefoffset__")?);
+    // What `free` and `wrap` leave alone would be lost: there must be nothing else.
+    let word = size_of::<usize>();
+    let whole = value + size_of::<PyTensor>() + 2 * word;
+    if offset("__basicsize__")? != whole || dict.min(weak) != whole - 2 * word {
+        return Err(PyRuntimeError::new_err("PyO3 lays out objects in another way"));
+    }
+    drop(sample);
+    let class = class.as_type_ptr();
+    // SAFETY: `free` does for objects of this class what the destructor in this slot does.
+    let inherited = unsafe { slots::replace_destructor(class, free) };
+    let spare = UnsafeCell::new(Spare { len: 0, objects: [null_mut(); MOST_SPARE] });
+    let known = Class { class, value, dict, weak, inherited, spare };
+    CLASS.store(Box::into_raw(Box::new(known)), Ordering::Release);
     Ok(())
+}
+
+#[inline]
+fn class(_py: Python<'_>) -> &Class {
+    let class = CLASS.load(Ordering::Acquire);
+    // SAFETY: it is either null or lives for ever.
+    unsafe { class.as_ref() }.expect("the module is initialised")
+}
+
+impl Class {
+    /// A word of an object of this class.
+    #[inline]
+    unsafe fn word(&self, object: *mut ffi::PyObject, offset: usize) -> *mut *mut ffi::PyObject {
+        // SAFETY: the caller's object has a word there.
+        unsafe { object.cast::<u8>().add(offset).cast() }
+    }
+
+    #[inline]
+    unsafe fn value(&self, object: *mut ffi::PyObject) -> *mut PyTensor {
+        // SAFETY: the caller's object is of this class.
+        unsafe { object.cast::<u8>().add(self.value).cast() }
+    }
+}
+
+/// The tensor of an object, if it is of the class itself and not of one derived from it.
+#[inline]
+pub fn exact<'a>(py: Python<'_>, object: &'a Bound<'_, PyAny>) -> Option<&'a PyTensor> {
+    let class = class(py);
+    // SAFETY: an object of the class has a value, which lives as long as the object.
+    unsafe {
+        (ffi::Py_TYPE(object.as_ptr()) == class.class).then(|| &*class.value(object.as_ptr()))
+    }
 }
 
 /// The object that stands for a tensor: the one it has, or a new one.
@@ -57,18 +125,63 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
             }
         }
     }
-    let class = CLASS.get(py).expect("the module is initialised");
-    // SAFETY: `tp_alloc` gives zeroed memory with a count of one for an object of the class. Zeros
-    // are what PyO3 has in the slots for dict and weak references when they are empty; the value,
-    // the only other part of the object, is written before anybody else sees it.
+    let class = class(py);
+    // SAFETY: spare memory, and what `tp_alloc` gives, is that of an object of the class with nulls
+    // in the slots for dict and weak references, which is what they have when they are empty. The
+    // value, the only other part of the object, is written before anybody else sees it.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(class.class, 0);
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
+        let spare = &mut *class.spare.get();
+        let object = if spare.len > 0 {
+            spare.len -= 1;
+            ffi::PyObject_Init(spare.objects[spare.len], class.class)
+        } else {
+            let object = ffi::PyType_GenericAlloc(class.class, 0);
+            if object.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            // As the spare ones are, until they are whole.
+            ffi::PyObject_GC_UnTrack(object.cast());
+            object
+        };
         tensor.host().store(object.cast(), Ordering::Relaxed);
-        object.cast::<u8>().add(class.value).cast::<PyTensor>().write(PyTensor::of(tensor));
+        class.value(object).write(PyTensor::of(tensor));
+        ffi::PyObject_GC_Track(object.cast());
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
+
+/// The class's destructor.
+unsafe extern "C" fn free(object: *mut ffi::PyObject) {
+    // SAFETY: CPython calls destructors under the interpreter lock.
+    let py = unsafe { Python::assume_attached() };
+    let class = class(py);
+    // SAFETY: nobody refers to the object any more. What is done here is what CPython asks of a
+    // destructor of a class with garbage collection, weak references, dict and a type on the heap.
+    unsafe {
+        if ffi::Py_TYPE(object) != class.class {
+            if let Some(inherited) = class.inherited {
+                inherited(object);
+            }
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        if !(*class.word(object, class.weak)).is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        let dict = std::mem::replace(&mut *class.word(object, class.dict), null_mut());
+        if catch_unwind(AssertUnwindSafe(|| class.value(object).drop_in_place())).is_err() {
+            PyRuntimeError::new_err("internal error of wengert while a tensor was freed, please report it")
+                .write_unraisable(py, None);
+        }
+        ffi::Py_XDECREF(dict);
+        let spare = &mut *class.spare.get();
+        if spare.len < MOST_SPARE {
+            spare.objects[spare.len] = object;
+            spare.len += 1;
+        } else {
+            ffi::PyObject_GC_Del(object.cast());
+        }
+        ffi::Py_DECREF(class.class.cast());
     }
 }
 

@@ -120,12 +120,12 @@ fn infix_name(f: Binary) -> &'static str {
 /// have one, or had: then recording is off, or they were cut off themselves.
 #[inline]
 pub fn made<'a>(result: &Tensor, inputs: impl Iterator<Item = &'a Tensor>) {
-    if result.requires_grad() {
-        return;
-    }
     for input in inputs {
         if !input.has_story() {
             continue;
+        }
+        if result.requires_grad() {
+            return;
         }
         if input.requires_grad() {
             // With recording on, the operation is one that has no gradient.

@@ -48,6 +48,24 @@ impl PyTensor {
         self.tensor.look(look)
     }
 
+    /// The engine's tensor, without counting a handle.
+    ///
+    /// # Safety
+    /// Until the reference is gone, the interpreter lock is held and nothing runs that could make the
+    /// object stand for another tensor.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub unsafe fn peek(&self) -> &Tensor {
+        // SAFETY: passed on to the caller.
+        unsafe { self.tensor.peek() }
+    }
+
+    /// Whether operations on this tensor are too short to let other Python threads run meanwhile.
+    #[inline]
+    pub fn is_small(&self) -> bool {
+        self.look(|t| t.numel() <= RELEASE_ABOVE)
+    }
+
     /// The engine's tensor as an argument that does not count.
     ///
     /// # Safety
@@ -58,6 +76,14 @@ impl PyTensor {
     pub unsafe fn lend(&self) -> ops::args::Lent {
         // SAFETY: passed on to the caller.
         unsafe { ops::args::Lent::new(self.tensor.peek()) }
+    }
+
+    /// `x.shape`.
+    #[inline]
+    pub fn shape<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let this = slf.get();
+        // Making the tuple may collect garbage, which runs foreign code: own the tensor meanwhile.
+        this.shape.get_or_make(slf.py(), || size(slf.py(), this.tensor().shape()))
     }
 
     /// Makes the object stand for another tensor.
@@ -599,12 +625,6 @@ impl PyTensor {
 
     // Attributes. ----------------------------------------------------------------------------
 
-    #[getter]
-    fn shape<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let this = slf.get();
-        // Making the tuple may collect garbage, which runs foreign code: own the tensor meanwhile.
-        this.shape.get_or_make(slf.py(), || size(slf.py(), this.tensor().shape()))
-    }
     #[pyo3(signature = (dim=None))]
     fn size<'py>(slf: &Bound<'py, Self>, dim: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
         let t = slf.get().tensor();

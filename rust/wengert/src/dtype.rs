@@ -174,6 +174,16 @@ impl Scalar {
         }
     }
 
+    /// The type that holds any number of this kind.
+    #[inline]
+    pub fn widest_dtype(self) -> DType {
+        match self {
+            Scalar::Bool(_) => DType::Bool,
+            Scalar::Int(_) => DType::Int64,
+            Scalar::Float(_) => DType::Float64,
+        }
+    }
+
     /// The type of a tensor made from this number alone.
     pub fn default_dtype(self) -> DType {
         match self {

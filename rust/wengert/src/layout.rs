@@ -31,6 +31,8 @@ pub struct Layout {
     numel: usize,
     offset: usize,
     contiguous: bool,
+    /// Whether the strides are those of [`Layout::row_major`], also where they make no difference.
+    plain: bool,
     repr: Repr,
 }
 
@@ -46,21 +48,30 @@ pub fn checked_numel(op: &'static str, shape: &[usize], item: usize) -> Result<u
             shape.len()
         );
     }
-    if shape.contains(&0) {
+    let (mut numel, mut bytes, mut overflows, mut empty) = (1usize, item, false, false);
+    for &size in shape {
+        let (product, over) = bytes.overflowing_mul(size);
+        numel = numel.wrapping_mul(size);
+        bytes = product;
+        overflows |= over;
+        empty |= size == 0;
+    }
+    if empty {
         return Ok(0);
     }
-    let numel = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
-    let bytes = numel.and_then(|n| n.checked_mul(item));
-    match (numel, bytes) {
-        (Some(numel), Some(bytes)) if bytes <= isize::MAX as usize => Ok(numel),
-        _ => Err(Error::new(
-            Kind::Overflow,
-            op,
-            format!(
-                "Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"
-            ),
-        )),
+    if overflows || bytes > isize::MAX as usize {
+        return Err(overflow(op, shape, item));
     }
+    Ok(numel)
+}
+
+#[cold]
+fn overflow(op: &'static str, shape: &[usize], item: usize) -> Error {
+    Error::new(
+        Kind::Overflow,
+        op,
+        format!("Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"),
+    )
 }
 
 /// Row-major strides of a shape.
@@ -97,20 +108,16 @@ impl Layout {
         } else {
             Repr::Heap(Box::new((shape.to_vec(), contiguous_strides(shape).to_vec())))
         };
-        Layout { numel, offset: 0, contiguous: true, repr }
+        Layout { numel, offset: 0, contiguous: true, plain: true, repr }
     }
 
     /// A row-major layout of the same shape at offset 0.
     #[inline]
     pub fn to_row_major(&self) -> Layout {
-        let (shape, strides) = (self.shape(), self.strides());
-        let mut step = 1isize;
-        let mut same = self.offset == 0;
-        for i in (0..shape.len()).rev() {
-            same &= strides[i] == step;
-            step = step.wrapping_mul(shape[i].max(1) as isize);
+        if self.plain && self.offset == 0 {
+            return self.clone();
         }
-        if same { self.clone() } else { Layout::row_major(shape, self.numel) }
+        Layout::row_major(self.shape(), self.numel)
     }
 
     /// Whether both have the same sizes.
@@ -134,7 +141,9 @@ impl Layout {
         } else {
             Repr::Heap(Box::new((shape.to_vec(), strides.to_vec())))
         };
-        Layout { numel, offset, contiguous: is_contiguous(shape, strides, numel), repr }
+        let contiguous = is_contiguous(shape, strides, numel);
+        let plain = contiguous && strides == &contiguous_strides(shape)[..];
+        Layout { numel, offset, contiguous, plain, repr }
     }
 
     /// Sizes.
@@ -177,6 +186,12 @@ impl Layout {
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.contiguous
+    }
+
+    /// Whether all indices are one element, as in a number that was expanded.
+    #[inline]
+    pub fn is_one_element(&self) -> bool {
+        self.numel > 0 && self.strides().iter().all(|&stride| stride == 0)
     }
 
     /// Whether two indices may share one element (a stride of 0 over more than one position).
@@ -242,6 +257,29 @@ impl Layout {
             );
         }
         Ok(Layout::strided(shape, strides, offset))
+    }
+
+    /// [`Layout::try_reshape`] for the usual case: a gapless layout, and sizes that say all and fit.
+    #[inline]
+    pub fn try_sizes(&self, sizes: &[i64]) -> Option<Layout> {
+        if !self.contiguous || sizes.len() > INLINE {
+            return None;
+        }
+        let (mut shape, mut strides) = ([0; INLINE], [0; INLINE]);
+        let mut step = 1usize;
+        for i in (0..sizes.len()).rev() {
+            if sizes[i] <= 0 {
+                return None;
+            }
+            shape[i] = sizes[i] as usize;
+            strides[i] = step as isize;
+            step = step.checked_mul(shape[i])?;
+        }
+        if step != self.numel {
+            return None;
+        }
+        let repr = Repr::Inline { ndim: sizes.len() as u8, shape, strides };
+        Some(Layout { numel: step, offset: self.offset, contiguous: true, plain: true, repr })
     }
 
     /// The same elements in a new shape without moving them, if strides allow it.

@@ -12,6 +12,7 @@
 //! | [`random`], [`mod@format`] | generator streams; printing |
 //! | [`kernels`] | loops over memory: no tensor, no graph |
 //! | [`profile`] | what ran when |
+//! | [`per_thread`] | what each thread has for itself |
 //! | [`alloc`] | the caching allocator of tensor memory |
 //! | [`dtype`], [`error`] | element types and promotion; the one error type |
 #![deny(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod layout;
 mod lock;
 pub mod memory_format;
 pub mod ops;
+mod per_thread;
 pub mod profile;
 pub mod random;
 pub mod storage;

@@ -11,7 +11,8 @@ pub fn install() {}
 #[cfg(unix)]
 mod unix {
     use crate::alloc::shelf::{Chain, SHELVES, lock};
-    use crate::alloc::{CACHE, REGISTRY, Registered};
+    use crate::alloc::{REGISTRY, Registered};
+    use crate::per_thread::here;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::sync::{MutexGuard, Once};
@@ -48,7 +49,7 @@ mod unix {
         let _ = HELD.try_with(|held| {
             if let Some((mut registry, _shelves)) = held.take() {
                 // The other threads do not exist here, nor do the locals that own their caches.
-                registry.retain(|r| r.0.as_ptr().cast_const() == CACHE.get());
+                registry.retain(|r| r.0.as_ptr().cast_const() == here().cache.get());
             }
         });
     }

@@ -51,8 +51,8 @@ mod poison;
 mod shelf;
 
 use crate::error::Result;
+use crate::per_thread::here;
 use shelf::{Idle, SHELVES, lock, shelve, system_small};
-use std::cell::Cell;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
@@ -245,7 +245,7 @@ struct Magazine {
 
 /// One thread's idle small blocks. On the heap, because statistics of other threads read the
 /// lengths, and because the stack and thread-locals of a thread vanish in a forked child.
-struct Cache {
+pub(crate) struct Cache {
     magazines: [Magazine; SMALL_CLASSES],
 }
 
@@ -253,8 +253,6 @@ struct Cache {
 struct AtThreadEnd;
 
 thread_local! {
-    /// Null before the first use and after the end.
-    static CACHE: Cell<*const Cache> = const { Cell::new(ptr::null()) };
     static AT_END: AtThreadEnd = const { AtThreadEnd };
 }
 
@@ -276,7 +274,7 @@ fn allocate_raw(bytes: usize) -> Result<NonNull<u8>> {
     }
     let class = class_of(bytes);
     // SAFETY: a non-null pointer is this thread's cache, alive until its thread-locals end.
-    if let Some(cache) = unsafe { CACHE.get().as_ref() } {
+    if let Some(cache) = unsafe { here().cache.get().as_ref() } {
         let magazine = &cache.magazines[class];
         if let Some(block) = NonNull::new(magazine.current.load(Relaxed)) {
             // SAFETY: blocks in a chain are idle, and their first word is the link.
@@ -302,7 +300,7 @@ unsafe fn deallocate_raw(block: NonNull<u8>, bytes: usize) {
     let class = class_of(bytes);
     let block = block.cast::<Idle>();
     // SAFETY: a non-null pointer is this thread's cache, alive until its thread-locals end.
-    if let Some(cache) = unsafe { CACHE.get().as_ref() } {
+    if let Some(cache) = unsafe { here().cache.get().as_ref() } {
         let magazine = &cache.magazines[class];
         let len = magazine.current_len.load(Relaxed);
         if len < magazine.limit {
@@ -360,7 +358,7 @@ fn deallocate_small_slow(class: usize, block: NonNull<Idle>) {
 fn present_cache() -> Option<&'static Cache> {
     // SAFETY: a non-null pointer is this thread's cache. No caller keeps the reference beyond the
     // call in which it got it, and the cache is freed only between such calls, at the thread's end.
-    unsafe { CACHE.get().as_ref() }
+    unsafe { here().cache.get().as_ref() }
 }
 
 /// This thread's cache, made at first use; none while the thread's locals are being destroyed.
@@ -378,7 +376,7 @@ fn thread_cache() -> Option<&'static Cache> {
         });
         let cache = NonNull::from(Box::leak(Box::new(Cache { magazines })));
         lock(&REGISTRY).push(Registered(cache));
-        CACHE.set(cache.as_ptr());
+        here().cache.set(cache.as_ptr());
         present_cache()
     })
 }
@@ -402,7 +400,7 @@ impl Cache {
 impl Drop for AtThreadEnd {
     fn drop(&mut self) {
         let Some(cache) = present_cache() else { return };
-        CACHE.set(ptr::null());
+        here().cache.set(ptr::null());
         cache.shelve_all();
         let cache = NonNull::from(cache);
         lock(&REGISTRY).retain(|r| r.0 != cache);

@@ -19,9 +19,10 @@
 
 use super::fork::{self, lock};
 use super::node::Node;
+use crate::per_thread::{PerThread, here};
 use crate::{Error, Kind, Result};
 use std::alloc::Layout;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
@@ -31,7 +32,7 @@ const CHUNK: usize = 1024;
 const BATCH: u32 = 256;
 
 #[repr(align(64))]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// Handles in the low half, generation in the high half.
     counts: AtomicU64,
     /// Work space of a running backward pass while the node lives, see `backward`; afterwards the
@@ -96,7 +97,7 @@ pub fn live_nodes() -> usize {
 /// Nodes that one thread made, less those that it dropped, which other threads may have made.
 /// Written by that thread alone, with plain moves. On the heap, because the thread-locals of all
 /// other threads vanish in a forked child.
-pub(super) struct Counter(AtomicIsize);
+pub(crate) struct Counter(AtomicIsize);
 
 /// The counters of threads that live.
 static COUNTERS: Mutex<Vec<&'static Counter>> = Mutex::new(Vec::new());
@@ -168,61 +169,74 @@ fn take_part(slot: NonNull<Slot>) -> Option<NodeRef> {
     Some(NodeRef(slot))
 }
 
-/// One thread's free slots and its counter, null before the first node.
-struct Local {
-    head: Cell<*mut Slot>,
-    len: Cell<u32>,
-    counter: Cell<*const Counter>,
+/// Gives back a thread's free slots and its counter.
+struct AtThreadEnd;
+
+thread_local! {
+    static AT_END: AtThreadEnd = const { AtThreadEnd };
 }
 
-impl Drop for Local {
+impl Drop for AtThreadEnd {
     fn drop(&mut self) {
-        while let Some(slot) = self.pop() {
+        let local = Local(here());
+        while let Some(slot) = local.pop() {
             push_shared(slot);
         }
-        if !self.counter.get().is_null() {
-            // SAFETY: the thread-local is gone after this.
-            unsafe { Counter::retire(self.counter.get()) };
+        let counter = local.0.nodes.replace(ptr::null());
+        if !counter.is_null() {
+            // SAFETY: the thread's pointer to it was just cleared.
+            unsafe { Counter::retire(counter) };
         }
     }
 }
 
-impl Local {
-    const fn new() -> Local {
-        Local {
-            head: Cell::new(ptr::null_mut()),
-            len: Cell::new(0),
-            counter: Cell::new(ptr::null()),
-        }
-    }
+/// One thread's free slots and its counter, which is null before the first node and after the end.
+struct Local(&'static PerThread);
 
+impl Local {
     /// Counts nodes made or dropped.
     #[inline]
     fn count(&self, change: isize) {
-        if self.counter.get().is_null() {
-            self.counter.set(Counter::register());
+        if self.0.nodes.get().is_null() && !self.begin() {
+            ENDED.fetch_add(change, Ordering::Relaxed);
+            return;
         }
-        // SAFETY: the counter lives until this thread-local is dropped.
-        let counter = unsafe { &(*self.counter.get()).0 };
+        // SAFETY: the counter lives until the thread's pointer to it is cleared.
+        let counter = unsafe { &(*self.0.nodes.get()).0 };
         counter.store(counter.load(Ordering::Relaxed) + change, Ordering::Relaxed);
+    }
+
+    /// A counter for this thread; false while the thread's locals are being destroyed.
+    #[cold]
+    fn begin(&self) -> bool {
+        // Arms the destructor, unless it ran already.
+        let lives = AT_END.try_with(|_| ()).is_ok();
+        if lives {
+            self.0.nodes.set(Counter::register());
+        }
+        lives
     }
 
     #[inline]
     fn pop(&self) -> Option<NonNull<Slot>> {
-        let slot = NonNull::new(self.head.get())?;
+        let slot = NonNull::new(self.0.free_nodes.get())?;
         // SAFETY: a slot in a free list is owned by the list's owner, this thread.
-        self.head.set(unsafe { slot.as_ref() }.next());
-        self.len.set(self.len.get() - 1);
+        self.0.free_nodes.set(unsafe { slot.as_ref() }.next());
+        self.0.free_nodes_len.set(self.0.free_nodes_len.get() - 1);
         Some(slot)
     }
 
     #[inline]
     fn push(&self, slot: NonNull<Slot>) {
+        if self.0.nodes.get().is_null() {
+            // Nobody would give it back when the thread is gone.
+            return push_shared(slot);
+        }
         // SAFETY: the slot is free and ours, see `release`.
-        unsafe { slot.as_ref() }.set_next(self.head.get());
-        self.head.set(slot.as_ptr());
-        self.len.set(self.len.get() + 1);
-        if self.len.get() > 2 * BATCH {
+        unsafe { slot.as_ref() }.set_next(self.0.free_nodes.get());
+        self.0.free_nodes.set(slot.as_ptr());
+        self.0.free_nodes_len.set(self.0.free_nodes_len.get() + 1);
+        if self.0.free_nodes_len.get() > 2 * BATCH {
             for _ in 0..BATCH {
                 if let Some(slot) = self.pop() {
                     push_shared(slot);
@@ -230,13 +244,6 @@ impl Local {
             }
         }
     }
-}
-
-thread_local! {
-    static LOCAL: Local = const { Local::new() };
-    // These two need no destructor, so they can be used at any time in a thread's life.
-    static RELEASING: Cell<bool> = const { Cell::new(false) };
-    static PENDING: Cell<*mut Slot> = const { Cell::new(ptr::null_mut()) };
 }
 
 fn push_shared(slot: NonNull<Slot>) {
@@ -276,28 +283,28 @@ fn refill(local: &Local) -> Result<()> {
         // SAFETY: the lock makes us the owner of the shared list.
         shared.0 = unsafe { slot.as_ref() }.next();
         // SAFETY: the slot was just taken out of the shared list and is ours.
-        unsafe { slot.as_ref() }.set_next(local.head.get());
-        local.head.set(slot.as_ptr());
-        local.len.set(local.len.get() + 1);
+        unsafe { slot.as_ref() }.set_next(local.0.free_nodes.get());
+        local.0.free_nodes.set(slot.as_ptr());
+        local.0.free_nodes_len.set(local.0.free_nodes_len.get() + 1);
     }
     Ok(())
 }
 
 #[inline]
 fn free_slot() -> Result<NonNull<Slot>> {
-    LOCAL.try_with(take_counted).unwrap_or_else(|_| {
-        // The thread is being torn down: go through a list that lives for this call only.
-        take_counted(&Local::new())
-    })
-}
-
-#[inline]
-fn take_counted(local: &Local) -> Result<NonNull<Slot>> {
+    let local = Local(here());
     let slot = match local.pop() {
         Some(slot) => slot,
         None => {
-            refill(local)?;
-            local.pop().expect("refill succeeded")
+            refill(&local)?;
+            let slot = local.pop().expect("refill succeeded");
+            if local.0.nodes.get().is_null() && !local.begin() {
+                // Nobody would give the rest of the batch back when the thread is gone.
+                while let Some(slot) = local.pop() {
+                    push_shared(slot);
+                }
+            }
+            slot
         }
     };
     local.count(1);
@@ -306,6 +313,7 @@ fn take_counted(local: &Local) -> Result<NonNull<Slot>> {
 
 impl NodeRef {
     /// Moves a node into the arena.
+    #[inline(always)]
     pub fn new(node: Node) -> Result<NodeRef> {
         let slot = free_slot()?;
         // SAFETY: a free slot is ours alone until the count below is published.
@@ -399,24 +407,25 @@ impl WeakNodeRef {
 #[cold]
 #[inline(never)]
 fn release(slot: NonNull<Slot>) {
-    if RELEASING.get() {
+    let thread = here();
+    if thread.releasing.get() {
         // SAFETY: the count is zero, so the link is ours.
-        unsafe { slot.as_ref() }.set_next(PENDING.get());
-        PENDING.set(slot.as_ptr());
+        unsafe { slot.as_ref() }.set_next(thread.pending.get());
+        thread.pending.set(slot.as_ptr());
         return;
     }
-    struct Done;
+    struct Done(&'static PerThread);
     impl Drop for Done {
         fn drop(&mut self) {
-            RELEASING.set(false);
+            self.0.releasing.set(false);
         }
     }
-    RELEASING.set(true);
-    let _done = Done;
+    thread.releasing.set(true);
+    let _done = Done(thread);
     drop_node(slot);
-    while let Some(slot) = NonNull::new(PENDING.get()) {
+    while let Some(slot) = NonNull::new(thread.pending.get()) {
         // SAFETY: slots on the pending list are dead and belong to this thread.
-        PENDING.set(unsafe { slot.as_ref() }.next());
+        thread.pending.set(unsafe { slot.as_ref() }.next());
         drop_node(slot);
     }
 }
@@ -439,12 +448,7 @@ fn drop_node(slot: NonNull<Slot>) {
         }
         (*shared.node.get()).assume_init_drop();
     }
-    let kept = LOCAL.try_with(|local| {
-        local.count(-1);
-        local.push(slot);
-    });
-    if kept.is_err() {
-        ENDED.fetch_sub(1, Ordering::Relaxed);
-        push_shared(slot);
-    }
+    let local = Local(here());
+    local.count(-1);
+    local.push(slot);
 }

@@ -32,7 +32,7 @@ use super::hooks;
 use super::inference::Modes;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
-use super::point::{Point, points, seed};
+use super::point::{Point, Seeds, points, seed};
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
 use crate::kernels::{interrupt, threads};
@@ -211,7 +211,7 @@ struct Pass {
     restricted: bool,
     accumulate: bool,
     captured: Vec<Option<Tensor>>,
-    leaves: Vec<Arrival>,
+    leaves: SmallVec<[Arrival; 2]>,
     retained: Vec<(WeakTensor, Tensor)>,
     /// Elements since the last look at interrupts.
     done: usize,
@@ -233,7 +233,7 @@ impl Pass {
             restricted: false,
             accumulate: false,
             captured: Vec::new(),
-            leaves: Vec::new(),
+            leaves: SmallVec::new(),
             retained: Vec::new(),
             done: 0,
         }
@@ -326,7 +326,7 @@ impl Pass {
     }
 
     /// The whole pass.
-    fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
+    fn run(&mut self, seeds: Seeds) -> Result<()> {
         self.discover(&seeds);
         self.mark_needed();
         self.walk(seeds)?;
@@ -337,7 +337,7 @@ impl Pass {
     }
 
     /// Runs every node that is needed, newest first.
-    fn walk(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
+    fn walk(&mut self, seeds: Seeds) -> Result<()> {
         let _mode = GradMode::new(self.options.create_graph);
         for (edge, gradient) in seeds {
             let index = self.find(&edge.node).expect("roots were visited");

@@ -20,7 +20,7 @@ impl NodeRef {
             if let Some(gradient) = gradients.first().cloned().flatten() {
                 let gradient = conform(gradient, &self.outputs()[0], self, 0)?;
                 let arrivals = vec![Arrival { leaf, gradient: Some(gradient), observers: None }];
-                Commit { arrivals, retained: Vec::new() }.run(super::is_grad_enabled())?;
+                Commit { arrivals: arrivals.into(), retained: Vec::new() }.run(super::is_grad_enabled())?;
             }
             return Ok(Gradients::new());
         }

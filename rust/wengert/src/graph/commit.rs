@@ -25,6 +25,7 @@ use super::task::At;
 use crate::kernels::interrupt::Interruptible;
 use crate::tensor::{LeafHooks, Tensor, WeakTensor};
 use crate::{Result, ops};
+use smallvec::SmallVec;
 use std::sync::{Mutex, MutexGuard};
 
 /// A gradient at its leaf, with whoever waits for its accumulation.
@@ -42,7 +43,7 @@ pub(super) struct Observers {
 
 /// What a pass has found out and not yet written.
 pub(super) struct Commit {
-    pub arrivals: Vec<Arrival>,
+    pub arrivals: SmallVec<[Arrival; 2]>,
     /// Gradients of computed tensors that keep theirs.
     pub retained: Vec<(WeakTensor, Tensor)>,
 }
@@ -71,16 +72,21 @@ impl Commit {
     pub(super) fn run(self, create_graph: bool) -> Result<()> {
         let _mode = GradMode::new(create_graph);
         let mut observed = Vec::new();
-        let mut gradients = Vec::with_capacity(self.arrivals.len() + self.retained.len());
+        let mut gradients = Arrived::new();
         for Arrival { leaf, gradient, observers } in self.arrivals {
             if let Some(observers) = observers {
                 let seen = gradient.clone().filter(|_| !observers.post.is_empty());
                 observed.push((leaf.clone(), seen, observers));
             }
-            gradients.extend(gradient.map(|g| (leaf, g, true)));
+            if let Some(gradient) = gradient {
+                gradients.push((leaf, gradient, true));
+            }
         }
-        let retained = self.retained.into_iter();
-        gradients.extend(retained.filter_map(|(t, g)| Some((t.upgrade()?, g, false))));
+        for (tensor, gradient) in self.retained {
+            if let Some(tensor) = tensor.upgrade() {
+                gradients.push((tensor, gradient, false));
+            }
+        }
         write(gradients)?;
         for (leaf, gradient, observers) in observed {
             let Observers { leaf: hooks, node, post } = &*observers;
@@ -92,15 +98,18 @@ impl Commit {
     }
 }
 
+/// Tensors with their gradients, and whether they are leaves.
+type Arrived = SmallVec<[(Tensor, Tensor, bool); 2]>;
+
 /// Writes gradients, each of a leaf or of a computed tensor.
-fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
+fn write(gradients: Arrived) -> Result<()> {
     if gradients.is_empty() {
         return Ok(());
     }
     fork::install();
     let tracking = is_grad_enabled() || mode::is_forward();
-    let mut retired = Vec::with_capacity(gradients.len());
-    let mut writes = Vec::with_capacity(gradients.len());
+    let mut retired = SmallVec::<[Tensor; 4]>::new();
+    let mut writes = SmallVec::<[Write; 2]>::new();
     {
         let _lock = lock(&COMMIT);
         let _whole = Interruptible::new(false);
@@ -114,7 +123,8 @@ fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
                 None => Write::Replace(tensor, own(gradient)?),
                 Some(old) if tracking || !is_leaf || old.check_writable("add").is_err() => {
                     let sum = ops::add(&old, &gradient)?;
-                    retired.extend([old, gradient]);
+                    retired.push(old);
+                    retired.push(gradient);
                     Write::Replace(tensor, sum)
                 }
                 Some(old) => Write::Add(old, gradient),
@@ -127,9 +137,14 @@ fn write(gradients: Vec<(Tensor, Tensor, bool)>) -> Result<()> {
         }
         for write in writes {
             match write {
-                Write::Add(old, gradient) => retired.extend([old, gradient]),
+                Write::Add(old, gradient) => {
+                    retired.push(old);
+                    retired.push(gradient);
+                }
                 Write::Replace(tensor, gradient) => {
-                    retired.extend(tensor.swap_grad(Some(gradient)));
+                    if let Some(old) = tensor.swap_grad(Some(gradient)) {
+                        retired.push(old);
+                    }
                     retired.push(tensor);
                 }
             }

@@ -18,12 +18,13 @@
 use super::arena::NodeRef;
 use super::forward::{self, Below, Level, fit, gain, same_strides};
 use super::inplace::inherit;
-use super::mode::{self, THREAD, ValuesOnly};
+use super::mode::{self, ValuesOnly};
 use super::node::{Edge, Op, Origin, OutputMeta};
 use super::record::node;
 use crate::dtype::DType;
 use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
+use crate::per_thread::here;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ pub fn finish(
                 None => OutputMeta::Small(DType::Float32, 0, [0; 4]),
             });
             let metas = metas.collect();
-            Some(THREAD.with(|t| node(edges, op, metas, SmallVec::new(), t))?)
+            Some(node(edges, op, metas, SmallVec::new(), here())?)
         }
     };
     let mut recorded = Recorded {

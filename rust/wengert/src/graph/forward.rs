@@ -27,7 +27,8 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
-use super::mode::{self, FORWARD, PerThread, RECORD, switch};
+use super::mode::{self, FORWARD, RECORD, switch};
+use crate::per_thread::PerThread;
 use super::node::{Context, Gradients, Op};
 use super::record::attach;
 use super::transpose::transpose;

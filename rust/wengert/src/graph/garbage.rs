@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a tensor or a node owns.
 pub(crate) enum Owned<'a> {
@@ -83,8 +84,18 @@ impl Object {
     }
 }
 
-/// Objects that one walk goes through before it gives up and shows no more.
+/// Objects that one walk goes through before it gives up and shows no more: in a full collection of
+/// the embedding language, and in one of young objects only. Those come so often that walking through
+/// all of a long graph each time would make building it take time by the square of its length.
 const FAR: usize = 1 << 20;
+const NEAR: usize = 1 << 8;
+
+static REACH: AtomicUsize = AtomicUsize::new(FAR);
+
+/// Says whether the collection that begins is a full one. Walks must see the same all through one.
+pub fn set_thorough(thorough: bool) {
+    REACH.store(if thorough { FAR } else { NEAR }, Ordering::Relaxed);
+}
 
 /// Shows the objects of the embedding language that would go if this handle went.
 pub fn hosts(tensor: &Tensor, visit: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
@@ -105,9 +116,10 @@ fn exclusive(root: Object, visit: &mut dyn FnMut(&(dyn Any + Send + Sync))) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let mut next = vec![root];
     let mut passed = 0;
+    let reach = REACH.load(Ordering::Relaxed);
     while let Some(object) = next.pop() {
         passed += 1;
-        if passed > FAR {
+        if passed > reach {
             return;
         }
         object.owned(&mut |owned| {

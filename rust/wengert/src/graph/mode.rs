@@ -6,12 +6,11 @@
 //! question an operation asks to find out that it is not on the usual path.
 
 use super::inference;
-use super::site::Site;
-use std::cell::Cell;
+use crate::per_thread::here;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Operations whose inputs require grad leave a node.
-pub(super) const RECORD: u32 = 1;
+pub(crate) const RECORD: u32 = 1;
 
 /// A level of forward mode is open: operations on dual tensors give dual tensors.
 pub(super) const FORWARD: u32 = 2;
@@ -22,48 +21,30 @@ pub(super) const SAVED_TENSOR_HOOKS: u32 = 4;
 /// Somebody wants to know of writes, see [`watch`](super::watch).
 pub(super) const WATCHED_WRITES: u32 = 8;
 
-/// What a thread knows. The number of the newest node stands beside the mode because whoever
-/// records needs both, and finding a thread's variables costs a call in a shared library.
-pub(super) struct PerThread {
-    /// See the bits above.
-    pub mode: Cell<u32>,
-    /// Number of the newest node that this thread made or built upon.
-    pub newest: Cell<u64>,
-    /// The site that stands for this thread while it does not run the host's code.
-    pub held: Cell<Option<Site>>,
-}
-
-thread_local! {
-    pub(super) static THREAD: PerThread = const {
-        PerThread { mode: Cell::new(RECORD), newest: Cell::new(0), held: Cell::new(None) }
-    };
-}
-
 /// Number of the newest node that this thread made or built upon.
 pub(crate) fn newest() -> u64 {
-    THREAD.with(|t| t.newest.get())
+    here().newest.get()
 }
 
 /// The word.
 #[inline]
 pub(super) fn mode() -> u32 {
-    THREAD.with(|t| t.mode.get())
+    here().mode.get()
 }
 
 /// Sets or clears bits of the word; gives what it was.
 #[inline]
 pub(super) fn switch(bits: u32, on: bool) -> u32 {
-    THREAD.with(|t| {
-        let old = t.mode.get();
-        let new = if on { old | bits } else { old & !bits };
-        t.mode.set(new);
-        match (old & CALL_OUT != 0, new & CALL_OUT != 0) {
-            (false, true) => CALLING_OUT.fetch_add(1, Ordering::Relaxed),
-            (true, false) => CALLING_OUT.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
-        old
-    })
+    let mode = &here().mode;
+    let old = mode.get();
+    let new = if on { old | bits } else { old & !bits };
+    mode.set(new);
+    match (old & CALL_OUT != 0, new & CALL_OUT != 0) {
+        (false, true) => CALLING_OUT.fetch_add(1, Ordering::Relaxed),
+        (true, false) => CALLING_OUT.fetch_sub(1, Ordering::Relaxed),
+        _ => 0,
+    };
+    old
 }
 
 /// Modes in which operations call the embedding program's code.
@@ -144,13 +125,13 @@ impl ValuesOnly {
     #[allow(clippy::new_without_default)]
     pub fn new() -> ValuesOnly {
         let rest = SAVED_TENSOR_HOOKS | WATCHED_WRITES;
-        ValuesOnly(THREAD.with(|t| t.mode.replace(t.mode.get() & rest)))
+        ValuesOnly(here().mode.replace(mode() & rest))
     }
 }
 
 impl Drop for ValuesOnly {
     fn drop(&mut self) {
-        THREAD.with(|t| t.mode.set(self.0));
+        here().mode.set(self.0);
     }
 }
 
@@ -161,13 +142,13 @@ pub(super) struct Recording(u32);
 impl Recording {
     #[must_use = "the mode is restored when the guard is dropped"]
     pub(super) fn new() -> Recording {
-        Recording(THREAD.with(|t| t.mode.replace(t.mode.get() & FORWARD | RECORD)))
+        Recording(here().mode.replace(mode() & FORWARD | RECORD))
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        THREAD.with(|t| t.mode.set(self.0));
+        here().mode.set(self.0);
     }
 }
 

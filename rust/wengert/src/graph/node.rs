@@ -130,15 +130,18 @@ impl OutputMeta {
     /// The metadata of a tensor.
     pub fn of(tensor: &Tensor) -> OutputMeta {
         let shape = tensor.shape();
-        if shape.len() <= 4 && shape.iter().all(|&s| s <= u32::MAX as usize) {
+        if shape.len() <= 4 {
             let mut dims = [0; 4];
-            for (d, &s) in dims.iter_mut().zip(shape) {
-                *d = s as u32;
+            let mut all = 0;
+            for i in 0..shape.len() {
+                dims[i] = shape[i] as u32;
+                all |= shape[i];
             }
-            OutputMeta::Small(tensor.dtype(), shape.len() as u8, dims)
-        } else {
-            OutputMeta::Large(tensor.dtype(), shape.into())
+            if all <= u32::MAX as usize {
+                return OutputMeta::Small(tensor.dtype(), shape.len() as u8, dims);
+            }
         }
+        OutputMeta::Large(tensor.dtype(), shape.into())
     }
 
     /// Element type.

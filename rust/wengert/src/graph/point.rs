@@ -5,6 +5,7 @@ use super::node::Edge;
 use crate::ops;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
+use smallvec::SmallVec;
 
 /// Where a gradient enters a pass or is asked for: at a tensor, or at an edge of the graph, which
 /// outlives the tensor and stays the same when the tensor is written to.
@@ -34,13 +35,16 @@ impl Point {
     }
 }
 
-pub(super) fn points(tensors: &[Tensor]) -> Vec<Point> {
+pub(super) fn points(tensors: &[Tensor]) -> SmallVec<[Point; 2]> {
     tensors.iter().cloned().map(Point::Tensor).collect()
 }
 
+/// Where a pass begins, with the gradients there.
+pub(super) type Seeds = SmallVec<[(Edge, Tensor); 1]>;
+
 /// Checks the roots and pairs them with their gradients.
-pub(super) fn seed(roots: &[Point], gradients: &[Option<Tensor>]) -> Result<Vec<(Edge, Tensor)>> {
-    let mut seeds = Vec::with_capacity(roots.len());
+pub(super) fn seed(roots: &[Point], gradients: &[Option<Tensor>]) -> Result<Seeds> {
+    let mut seeds = Seeds::new();
     for (i, root) in roots.iter().enumerate() {
         let meta;
         let (shape, dtype) = match root {

@@ -12,7 +12,8 @@
 
 use super::arena::NodeRef;
 use super::explain;
-use super::mode::{self, GradMode, PerThread, SAVED_TENSOR_HOOKS};
+use super::mode::{self, GradMode, SAVED_TENSOR_HOOKS};
+use crate::per_thread::PerThread;
 use super::node::{Edge, Op, Origin, OutputMeta, Saved};
 use super::record::node;
 use super::site::Site;

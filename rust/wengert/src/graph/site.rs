@@ -12,7 +12,7 @@
 //!
 //! Without a host, in a Rust program, every site is unknown, and messages leave it out.
 
-use super::mode::{PerThread, THREAD};
+use crate::per_thread::{PerThread, here};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
@@ -38,7 +38,7 @@ impl Site {
     /// Where the embedding language's code is now.
     #[inline]
     pub fn here() -> Site {
-        THREAD.with(Site::of)
+        Site::of(here())
     }
 
     /// [`Site::here`] for somebody who has the thread's variables at hand.
@@ -111,17 +111,17 @@ impl Held {
     /// Holds `site`.
     #[must_use = "the site is held as long as the guard lives"]
     pub fn new(site: Site) -> Held {
-        Held(THREAD.with(|t| t.held.replace(Some(site))))
+        Held(here().held.replace(Some(site)))
     }
 
     /// For a thread that never runs the host's code.
     pub fn forever(site: Site) {
-        THREAD.with(|t| t.held.set(Some(site)));
+        here().held.set(Some(site));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        THREAD.with(|t| t.held.set(self.0));
+        here().held.set(self.0);
     }
 }

@@ -15,7 +15,7 @@
 use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::backward::apply;
-use super::mode::{Recording, THREAD};
+use super::mode::{self, Recording};
 use super::node::{ACCUMULATOR_SEQ, Context, Edge, Gradients, Op};
 use crate::Result;
 use crate::ops::{cast, view};
@@ -29,7 +29,7 @@ pub(super) fn transpose(
     tangents: &[Option<Tensor>],
     outputs: &[&Tensor],
 ) -> Result<Gradients> {
-    let floor = THREAD.with(|t| t.newest.get());
+    let floor = mode::newest();
     let mut seeds: SmallVec<[Option<Tensor>; 2]> = SmallVec::new();
     let gradients = {
         let _on = Recording::new();

@@ -358,7 +358,10 @@ impl Pool {
         let workers = rayon::ThreadPoolBuilder::new()
             .num_threads(threads - 1)
             .thread_name(|i| format!("wengert-{}", i + 1))
-            .start_handler(|_| crate::graph::site::Held::forever(crate::graph::Site::UNKNOWN))
+            .start_handler(|_| {
+                crate::per_thread::set_worker();
+                crate::graph::site::Held::forever(crate::graph::Site::UNKNOWN);
+            })
             .build();
         let workers = workers.ok().map(ManuallyDrop::new);
         Pool { pid: std::process::id(), threads, invited: AtomicUsize::new(0), workers }

@@ -36,8 +36,12 @@ macro_rules! each {
 /// # Errors
 /// If one is negative.
 pub(crate) fn sizes(op: &'static str, sizes: &[i64]) -> Result<Dims> {
-    match sizes.iter().position(|&s| s < 0) {
-        None => Ok(sizes.iter().map(|&s| s as usize).collect()),
+    let mut shape = Dims::new();
+    for &size in sizes.iter().take_while(|&&s| s >= 0) {
+        shape.push(size as usize);
+    }
+    match (shape.len() < sizes.len()).then_some(shape.len()) {
+        None => Ok(shape),
         Some(d) if op == "zeros" => bail!(
             Value,
             op,
@@ -160,10 +164,10 @@ pub(crate) fn filled(
     let Some(value) = value else {
         return Ok(Tensor::from_parts(Storage::uninitialised(bytes)?, layout, dtype));
     };
-    check_value(value, dtype)?;
     if value == Scalar::Int(0) {
         return Ok(Tensor::from_parts(Storage::zeroed(bytes)?, layout, dtype));
     }
+    check_value(value, dtype)?;
     let out = Tensor::from_parts(Storage::uninitialised(bytes)?, layout, dtype);
     out.fill_raw(value);
     Ok(out)

@@ -146,23 +146,30 @@ pub(crate) fn dense_permutation(layout: &Layout) -> Option<Strides> {
 /// destination has another shape or a type that cannot hold the result.
 #[inline]
 pub fn apply<const N: usize>(spec: &Spec, inputs: &[&Tensor; N], dest: Dest) -> Result<Tensor> {
-    if let Dest::New = dest
-        && let Some(result) = apply_plain(spec, inputs)
-    {
-        return result;
+    match apply_plain(spec, inputs, dest) {
+        Some(result) => result,
+        None => apply_general(spec, inputs, dest),
     }
-    apply_general(spec, inputs, dest)
 }
 
 /// [`apply`] for operands that an inner loop can read as they are, or `None`.
 #[allow(unsafe_code)]
 #[inline(never)]
-fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Result<Tensor>> {
+fn apply_plain<const N: usize>(
+    spec: &Spec,
+    inputs: &[&Tensor; N],
+    dest: Dest,
+) -> Option<Result<Tensor>> {
     let kernel = spec.kernel;
     let kinds: &[Kind; N] = kernel.inputs.try_into().ok()?;
     let decides = |k: &usize| kinds[*k] == Kind::Same && !inputs[*k].is_wrapped_number();
     let first = inputs[(0..N).find(decides)?];
     let dtype = first.dtype();
+    // A number among larger tensors does not have the result's shape.
+    let shaped = match first.ndim() {
+        0 => inputs.iter().find(|t| t.ndim() > 0).unwrap_or(&first),
+        _ => first,
+    };
     // Half precision has no loops of its own and takes the general way.
     if !kernel.supports(dtype) || spec.promote == Promote::Float && !dtype.is_floating() {
         return None;
@@ -178,18 +185,40 @@ fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Res
             }
             write_number(&mut numbers[k], t.item().ok()?, dtype);
             ptrs[k + 1] = (&raw mut numbers[k]).cast();
-        } else if t.dtype() == kinds[k].dtype(dtype)
-            && t.is_contiguous()
-            && t.layout().same_shape(first.layout())
-        {
+        } else if t.dtype() != kinds[k].dtype(dtype) {
+            return None;
+        } else if t.layout().same_shape(shaped.layout()) {
             ptrs[k + 1] = t.data_ptr();
-            steps[k + 1] = t.dtype().size() as isize;
+            steps[k + 1] = match t.is_contiguous() {
+                true => t.dtype().size() as isize,
+                false if t.layout().is_one_element() => 0,
+                false => return None,
+            };
+        } else if t.ndim() == 0 {
+            ptrs[k + 1] = t.data_ptr();
         } else {
             return None;
         }
     }
     let result = kernel.output.dtype(dtype);
-    let layout = first.layout().to_row_major();
+    steps[0] = result.size() as isize;
+    if let Dest::Into(out) = dest {
+        let fits = out.dtype() == result
+            && out.is_contiguous()
+            && out.layout().same_shape(shaped.layout())
+            && inputs.iter().all(|t| {
+                t.is_contiguous() && is_same_place(t, out) || !overlaps(t, out)
+            });
+        if !fits {
+            return None;
+        }
+        ptrs[0] = out.data_ptr();
+        // SAFETY: as below; an input that shares memory with the output lies under it element for
+        // element.
+        unsafe { engine::map_flat(kernel, dtype, out.numel(), ptrs, steps) };
+        return Some(Ok(out.clone()));
+    }
+    let layout = shaped.layout().to_row_major();
     let len = layout.numel();
     // No overflow: elements are as large as those of an operand of this shape, or one byte.
     let storage = match Storage::uninitialised(len * result.size()) {
@@ -197,10 +226,9 @@ fn apply_plain<const N: usize>(spec: &Spec, inputs: &[&Tensor; N]) -> Option<Res
         Err(error) => return Some(Err(error)),
     };
     ptrs[0] = storage.data();
-    steps[0] = result.size() as isize;
     // SAFETY: inputs are runs of `len` elements of the kernel's types, because the tensors are
-    // contiguous and have the shape of `layout`, or are single numbers, which live until the end of
-    // this function; the output is as long and new.
+    // contiguous and have the shape of `layout`, or single elements, of which those that were made here
+    // live until the end of this function; the output is as long and new.
     unsafe { engine::map_flat(kernel, dtype, len, ptrs, steps) };
     Some(Ok(Tensor::from_parts(storage, layout, result)))
 }

@@ -225,10 +225,10 @@ impl Tensor {
         old.rare.get_or_insert_default().heir = Some(heir);
         *new.0.autograd.lock() = Autograd {
             edge: old.edge.take(),
-            rebased: old.rebased,
             rare: Some(rare),
             ..Autograd::default()
         };
+        new.0.rebased.store(self.0.rebased.load(Ordering::Relaxed), Ordering::Relaxed);
         new.0.requires_grad.store(true, Ordering::Relaxed);
         Ok(new)
     }

@@ -24,7 +24,7 @@ use crate::graph::accumulate::AccumulateGrad;
 use crate::graph::arena::WeakNodeRef;
 use crate::graph::forward::Tangent;
 use crate::graph::hooks::{Hook, Hooks, Host, LeafHook, Snapshot, TensorHook};
-use crate::graph::{Edge, NodeRef};
+use crate::graph::{Edge, NodeRef, is_inference_mode};
 use crate::kernels::{cast, engine::Operand};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -61,6 +61,11 @@ struct Body {
     forward: AtomicU8,
     /// Why there is no history and since where, see [`Tensor::sever`]; 0 if there is no story.
     severed: AtomicU32,
+    /// How often the history of this tensor (a base) was replaced by a write through a view, or
+    /// of the base when this tensor (a view) last looked.
+    rebased: AtomicU32,
+    /// How this tensor, if it is a view, was made: a [`ViewKind`].
+    view: AtomicU8,
     autograd: Lock<Autograd>,
     /// The object of the embedding language that stands for this tensor, not owned.
     host: AtomicPtr<()>,
@@ -71,11 +76,6 @@ struct Autograd {
     edge: Option<Edge>,
     /// The tensor whose storage this one views; never itself a view.
     base: Option<Tensor>,
-    /// How often the history of this tensor (a base) was replaced by a write through a view, or
-    /// of the base when this tensor (a view) last looked.
-    rebased: u32,
-    /// How this tensor, if it is a view, was made.
-    view: ViewKind,
     rare: Option<Box<Rare>>,
 }
 
@@ -125,7 +125,7 @@ impl Tensor {
         });
         let kind =
             if wrapped_number { WRAPPED_NUMBER } else { 0 } | if base.is_some() { VIEW } else { 0 };
-        let rebased = base.as_ref().map_or(0, |b| b.0.autograd.lock().rebased);
+        let rebased = base.as_ref().map_or(0, |b| b.0.rebased.load(Ordering::Acquire));
         Tensor(Counted::new(Body {
             storage,
             layout,
@@ -134,7 +134,9 @@ impl Tensor {
             requires_grad: AtomicBool::new(false),
             forward: AtomicU8::new(crate::graph::transform::birth() << tangent::BIRTH_SHIFT),
             severed: AtomicU32::new(0),
-            autograd: Lock::new(Autograd { edge: None, base, rebased, view, rare: None }),
+            rebased: AtomicU32::new(rebased),
+            view: AtomicU8::new(view as u8),
+            autograd: Lock::new(Autograd { edge: None, base, rare: None }),
             host: AtomicPtr::new(std::ptr::null_mut()),
         }))
     }
@@ -179,20 +181,36 @@ impl Tensor {
     /// A Python number as a 0-d tensor that does not decide the type of a result.
     #[inline]
     pub fn wrapped(value: Scalar) -> Result<Tensor> {
-        let dtype = match value {
-            Scalar::Bool(_) => DType::Bool,
-            Scalar::Int(_) => DType::Int64,
-            Scalar::Float(_) => DType::Float64,
-        };
+        let dtype = value.widest_dtype();
         let storage = Storage::uninitialised(dtype.size())?;
         let layout = Layout::contiguous("scalar", &[], dtype.size())?;
         let t = Tensor::build(storage, layout, dtype, true, None, ViewKind::Recorded);
-        match value {
-            Scalar::Bool(b) => t.write_all(&[b]),
-            Scalar::Int(i) => t.write_all(&[i]),
-            Scalar::Float(x) => t.write_all(&[x]),
-        }
+        t.write_number(value);
         Ok(t)
+    }
+
+    /// [`Tensor::wrapped`] in a used tensor's place, if that held a number of the same type and
+    /// nobody else has kept it.
+    #[inline]
+    pub fn wrapped_over(used: Option<Tensor>, value: Scalar) -> Result<Tensor> {
+        if let Some(t) = used
+            && t.is_wrapped_number()
+            && t.dtype() == value.widest_dtype()
+            && t.is_unique()
+            && t.is_inference() == is_inference_mode()
+        {
+            t.write_number(value);
+            return Ok(t);
+        }
+        Tensor::wrapped(value)
+    }
+
+    fn write_number(&self, value: Scalar) {
+        match value {
+            Scalar::Bool(b) => self.write_all(&[b]),
+            Scalar::Int(i) => self.write_all(&[i]),
+            Scalar::Float(x) => self.write_all(&[x]),
+        }
     }
 
     /// The same data without history, which does not require grad.

@@ -104,7 +104,7 @@ impl Tensor {
         }
         let autograd = self.0.autograd.lock();
         let gradient = autograd.rare.as_ref().and_then(|rare| rare.grad.as_ref());
-        autograd.rebased > 0
+        self.0.rebased.load(Ordering::Relaxed) > 0
             || gradient.is_some_and(|gradient| gradient.0.requires_grad.load(Ordering::Relaxed))
     }
 

@@ -37,6 +37,15 @@ pub enum ViewKind {
 }
 
 impl ViewKind {
+    const ALL: [ViewKind; 6] = [
+        ViewKind::Recorded,
+        ViewKind::Turned,
+        ViewKind::Several,
+        ViewKind::NoGrad,
+        ViewKind::Inference,
+        ViewKind::Custom,
+    ];
+
     fn may_be_written(self) -> bool {
         matches!(self, ViewKind::Recorded | ViewKind::Turned)
     }
@@ -56,13 +65,8 @@ impl Tensor {
             // There is no history that a write through it could change.
             return Tensor::from_parts(self.storage().clone(), layout, self.dtype());
         }
-        let (base, inherited) = if self.has_base() {
-            let autograd = self.0.autograd.lock();
-            (autograd.base.clone(), autograd.view)
-        } else {
-            (None, ViewKind::Recorded)
-        };
         let inference = is_inference_mode();
+        let inherited = self.made_as();
         let kind = if !inherited.may_be_written() {
             inherited
         } else if inference {
@@ -72,7 +76,7 @@ impl Tensor {
         } else {
             kind
         };
-        let base = base.unwrap_or_else(|| self.clone());
+        let base = self.base().unwrap_or_else(|| self.clone());
         let view =
             Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind);
         if inference && !self.is_inference() {
@@ -80,6 +84,12 @@ impl Tensor {
             view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
         }
         view
+    }
+
+    /// How this was made, [`ViewKind::Recorded`] for what is no view.
+    #[inline]
+    fn made_as(&self) -> ViewKind {
+        ViewKind::ALL[self.0.view.load(Ordering::Relaxed) as usize]
     }
 
     /// The tensor whose memory this one views.
@@ -96,13 +106,13 @@ impl Tensor {
         if !self.has_base() || self.is_batched() {
             return None;
         }
-        let autograd = self.0.autograd.lock();
-        (autograd.base.is_some() && autograd.view != ViewKind::Turned).then_some(autograd.view)
+        let kind = self.made_as();
+        (kind != ViewKind::Turned && self.base().is_some()).then_some(kind)
     }
 
     /// Says how this view was made, for those who know better than the operation that made it.
     pub fn set_view_kind(&self, kind: ViewKind) {
-        self.0.autograd.lock().view = kind;
+        self.0.view.store(kind as u8, Ordering::Relaxed);
     }
 
     /// Whether this view's base became part of a graph by a write since the view was made.
@@ -112,22 +122,26 @@ impl Tensor {
         }
         let autograd = self.0.autograd.lock();
         let Some(base) = &autograd.base else { return false };
-        let base_autograd = base.0.autograd.lock();
-        base_autograd.rebased != autograd.rebased && base_autograd.edge.is_some()
+        self.is_behind(base) && base.0.autograd.lock().edge.is_some()
+    }
+
+    /// Whether the base got a new history since this view last looked.
+    fn is_behind(&self, base: &Tensor) -> bool {
+        base.0.rebased.load(Ordering::Acquire) != self.0.rebased.load(Ordering::Relaxed)
     }
 
     /// Gives a base a new history; its views notice when they are next asked for theirs.
     pub(crate) fn rebase(&self, edge: Edge) {
-        self.0.autograd.lock().rebased += 1;
         self.change_edge(edge);
+        self.0.rebased.fetch_add(1, Ordering::Release);
     }
 
     /// Makes this view a recorded part of what its base is now.
     pub(crate) fn follow_base(&self) -> Result<()> {
         let Some(base) = self.base() else { return Ok(()) };
-        let rebased = base.0.autograd.lock().rebased;
+        let rebased = base.0.rebased.load(Ordering::Acquire);
         let edge = become_part(self, &base)?;
-        self.0.autograd.lock().rebased = rebased;
+        self.0.rebased.store(rebased, Ordering::Relaxed);
         if let Some(edge) = edge {
             self.change_edge(edge);
         }
@@ -139,10 +153,7 @@ impl Tensor {
         if !self.has_base() {
             return Ok(());
         }
-        let stale = {
-            let autograd = self.0.autograd.lock();
-            autograd.base.as_ref().is_some_and(|b| b.0.autograd.lock().rebased != autograd.rebased)
-        };
+        let stale = self.0.autograd.lock().base.as_ref().is_some_and(|base| self.is_behind(base));
         if stale {
             self.check_view_kind("its base or another view of its base has been")?;
             let _mode = GradMode::new(true);
@@ -172,13 +183,11 @@ impl Tensor {
         if !self.has_base() {
             return Ok(());
         }
-        let (kind, edge) = {
-            let autograd = self.0.autograd.lock();
-            (autograd.view, autograd.edge.clone())
-        };
+        let kind = self.made_as();
         if kind.may_be_written() {
             return Ok(());
         }
+        let edge = self.0.autograd.lock().edge.clone();
         // The write that is about to happen, or the last one.
         let write = if modified == "is being" { Site::here() } else { self.storage().written() };
         Err(refusal(kind, edge, modified, write))

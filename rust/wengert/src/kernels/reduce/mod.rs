@@ -246,6 +246,14 @@ pub unsafe fn reduce(
             }
             _ => {
                 let routine = fold::routine(kind, compute);
+                if let Some(n) = one_run(shape, &input, reduced)
+                    && (1..=BLOCK).contains(&n)
+                    && [input.dtype, output.dtype] == [routine.elem; 2]
+                    && routine.state == routine.elem.size()
+                {
+                    // All of a small tensor. A plan would come to the same.
+                    return (routine.inner)(input.ptr, 0, 1, n, 0, output.ptr);
+                }
                 let Some(plan) = Plan::new(routine, shape, input, reduced) else { return };
                 if plan.direct(&output) {
                     return plan.run(output.ptr);
@@ -256,6 +264,18 @@ pub unsafe fn reduce(
             }
         }
     }
+}
+
+/// The number of elements, if all axes are reduced and memory runs through them in order.
+fn one_run(shape: &[usize], input: &Operand, reduced: &[bool]) -> Option<usize> {
+    let mut n = 1;
+    for d in (0..shape.len()).rev() {
+        if !reduced[d] || shape[d] != 1 && input.strides[d] != n as isize {
+            return None;
+        }
+        n *= shape[d];
+    }
+    Some(n)
 }
 
 /// The largest (or smallest) elements and where they are, in one pass.
