@@ -305,7 +305,7 @@ fn lend_small(py: Python<'_>, value: &Bound<'_, PyAny>, story: &mut bool) -> Opt
 
 /// The value of an int that is no bool and not too large.
 #[inline]
-fn exact_int(value: &Bound<'_, PyAny>) -> Option<i64> {
+pub fn exact_int(value: &Bound<'_, PyAny>) -> Option<i64> {
     // SAFETY: the object is alive, and an int after the first test.
     unsafe {
         if ffi::Py_TYPE(value.as_ptr()) != &raw mut ffi::PyLong_Type {

@@ -264,13 +264,29 @@ fn finish<'py>(
     output(py, result)
 }
 
+/// The number of the row of a name.
+pub fn number(name: &str) -> usize {
+    ops::table().position(|row| row.name == name).expect("a row of the table")
+}
+
 /// An augmented assignment `target op= other`, by the row of that name.
 pub fn in_place(py: Python<'_>, name: &str, target: ops::Value, other: ops::Value) -> PyResult<()> {
     static NUMBERS: PyOnceLock<HashMap<&'static str, usize>> = PyOnceLock::new();
+    let numbers = NUMBERS.get_or_init(py, || {
+        ops::table().enumerate().map(|(number, row)| (row.name, number)).collect()
+    });
+    in_place_by(py, numbers[name], target, other)
+}
+
+/// [`in_place`] by the row's number.
+pub fn in_place_by(
+    py: Python<'_>,
+    number: usize,
+    target: ops::Value,
+    other: ops::Value,
+) -> PyResult<()> {
     let rows = ROWS.get(py).ok_or_else(|| PyRuntimeError::new_err("wengert is not initialised"))?;
-    let numbers =
-        NUMBERS.get_or_init(py, || rows.iter().enumerate().map(|(i, r)| (r.row.name, i)).collect());
-    let row = &rows[numbers[name]];
+    let row = &rows[number];
     let mut args = Args::default();
     args.values.extend([target, other]);
     row.push_defaults(&mut args);

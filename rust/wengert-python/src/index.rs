@@ -3,7 +3,7 @@
 //! A key is read in two steps. Integers, slices, `...` and `None` make a view; index tensors and
 //! masks then gather from that view (or are written through it).
 
-use crate::args::number;
+use crate::args::{exact_int, number};
 use crate::bind::RELEASE_ABOVE;
 use crate::error::{OrRaise, guarded};
 use crate::site::detached;
@@ -213,6 +213,38 @@ fn basic_behind(x: &Tensor, hidden: usize, items: &Items<'_>) -> PyResult<Basic>
         view = unsqueeze(&view, axis as i64).or_raise()?;
     }
     Ok(Basic { view, indices })
+}
+
+/// `x[key]` for a plain key: an integer, a slice, or a tuple of these that are in bounds. `None` for
+/// any other.
+#[inline]
+pub fn plain<'py>(x: &Tensor, key: &Bound<'py, PyAny>) -> Option<wengert::Result<Tensor>> {
+    let mut takes = SmallVec::<[Take; 5]>::new();
+    let mut name = "AliasBackward0";
+    let mut take = |key: &Bound<'py, PyAny>| {
+        let size = *x.shape().get(takes.len())?;
+        if let Some(i) = exact_int(key) {
+            takes.push(Take::One(position(i, 0, size).ok()?));
+            name = "SelectBackward0";
+        } else {
+            let s = key.cast::<PySlice>().ok()?.indices(size as isize).ok()?;
+            let start = s.start.max(0) as usize;
+            let range = Take::Range { start, step: s.step, len: s.slicelength };
+            if range != Take::all(size) {
+                name = "SliceBackward0";
+            }
+            takes.push(range);
+        }
+        Some(())
+    };
+    match key.cast_exact::<PyTuple>() {
+        Ok(tuple) => tuple.iter_borrowed().try_for_each(|key| take(&key))?,
+        Err(_) => take(key)?,
+    }
+    for &size in &x.shape()[takes.len()..] {
+        takes.push(Take::all(size));
+    }
+    Some(index_view(name, x, &takes))
 }
 
 /// `x[key]`.

@@ -18,7 +18,9 @@
 //! has no stable interface that this extension could be built for.)
 #![allow(unsafe_code)]
 
-use crate::error::{caught, guarded};
+use crate::bind;
+use crate::error::{OrRaise, caught, guarded};
+use crate::index;
 use crate::args::exact_number;
 use crate::object::{exact, wrap};
 use crate::observe::{self, Binary};
@@ -28,7 +30,7 @@ use pyo3::prelude::*;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use wengert::graph::mode::may_call_out;
 use wengert::{Tensor, batch, ops, profile};
 
@@ -36,10 +38,16 @@ use wengert::{Tensor, batch, ops, profile};
 mod places {
     pub const DEALLOC: usize = 6;
     pub const NUMBER: usize = 12;
+    pub const MAPPING: usize = 14;
+    pub const SUBSCRIPT: usize = 1;
     pub const ADD: usize = 0;
     pub const SUBTRACT: usize = 1;
     pub const MULTIPLY: usize = 2;
+    pub const INPLACE_ADD: usize = 19;
+    pub const INPLACE_SUBTRACT: usize = 20;
+    pub const INPLACE_MULTIPLY: usize = 21;
     pub const TRUE_DIVIDE: usize = 30;
+    pub const INPLACE_TRUE_DIVIDE: usize = 31;
     pub const MATRIX_MULTIPLY: usize = 34;
 }
 
@@ -127,7 +135,49 @@ const INFIX: [Infix; 5] = [
     },
 ];
 
-/// What PyO3 made of each.
+/// An augmented assignment.
+struct Augmented {
+    slot: c_int,
+    place: usize,
+    entry: ffi::binaryfunc,
+    row: &'static str,
+}
+
+const AUGMENTED: [Augmented; 4] = [
+    Augmented {
+        slot: ffi::Py_nb_inplace_add,
+        place: places::INPLACE_ADD,
+        entry: augmented::<0>,
+        row: "add",
+    },
+    Augmented {
+        slot: ffi::Py_nb_inplace_subtract,
+        place: places::INPLACE_SUBTRACT,
+        entry: augmented::<1>,
+        row: "sub",
+    },
+    Augmented {
+        slot: ffi::Py_nb_inplace_multiply,
+        place: places::INPLACE_MULTIPLY,
+        entry: augmented::<2>,
+        row: "mul",
+    },
+    Augmented {
+        slot: ffi::Py_nb_inplace_true_divide,
+        place: places::INPLACE_TRUE_DIVIDE,
+        entry: augmented::<3>,
+        row: "div",
+    },
+];
+
+/// What PyO3 made of each augmented assignment, and the number of its row.
+static INHERITED_AUGMENTED: [(AtomicPtr<c_void>, AtomicUsize); AUGMENTED.len()] =
+    [const { (AtomicPtr::new(null_mut()), AtomicUsize::new(0)) }; AUGMENTED.len()];
+
+/// What PyO3 made of `x[key]`.
+static SUBSCRIPT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+/// What PyO3 made of each infix operator.
 static INHERITED: [AtomicPtr<c_void>; INFIX.len()] =
     [const { AtomicPtr::new(null_mut()) }; INFIX.len()];
 
@@ -149,6 +199,18 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
             let place = numbers.add(operator.place);
             inherited.store(ffi::PyType_GetSlot(class, operator.slot), Ordering::Relaxed);
             replace(class, operator.slot, place, operator.entry as *mut _);
+        }
+        for (assignment, (inherited, row)) in AUGMENTED.iter().zip(&INHERITED_AUGMENTED) {
+            let place = numbers.add(assignment.place);
+            row.store(bind::number(assignment.row), Ordering::Relaxed);
+            inherited.store(ffi::PyType_GetSlot(class, assignment.slot), Ordering::Relaxed);
+            replace(class, assignment.slot, place, assignment.entry as *mut _);
+        }
+        let mapping = words.add(places::MAPPING).read().cast::<*mut c_void>();
+        if !mapping.is_null() {
+            SUBSCRIPT.store(ffi::PyType_GetSlot(class, ffi::Py_mp_subscript), Ordering::Relaxed);
+            let place = mapping.add(places::SUBSCRIPT);
+            replace(class, ffi::Py_mp_subscript, place, subscript as *mut _);
         }
     }
     Ok(())
@@ -210,6 +272,55 @@ unsafe extern "C" fn infix<const N: usize>(
         }
         let inherited = INHERITED[N].load(Ordering::Relaxed);
         std::mem::transmute::<*mut c_void, ffi::binaryfunc>(inherited)(left, right)
+    }
+}
+
+unsafe extern "C" fn augmented<const N: usize>(
+    target: *mut ffi::PyObject,
+    other: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `infix`.
+    unsafe {
+        let py = Python::assume_attached();
+        let (inherited, row) = &INHERITED_AUGMENTED[N];
+        if !is_unusual() {
+            let object = Bound::ref_from_ptr(py, &target);
+            let value = Bound::ref_from_ptr(py, &other);
+            if let (Some(a), Some(b)) = (small(py, object), small(py, value)) {
+                let row = row.load(Ordering::Relaxed);
+                let lent = |t: &PyTensor| ops::Value::Lent(t.lend());
+                let done = caught(|| bind::in_place_by(py, row, lent(a), lent(b)));
+                return returned(py, done.map(|()| object.clone()));
+            }
+        }
+        let inherited = inherited.load(Ordering::Relaxed);
+        std::mem::transmute::<*mut c_void, ffi::binaryfunc>(inherited)(target, other)
+    }
+}
+
+unsafe extern "C" fn subscript(
+    object: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `infix`.
+    unsafe {
+        let py = Python::assume_attached();
+        if !is_unusual()
+            && let Some(x) = exact(py, Bound::ref_from_ptr(py, &object))
+        {
+            // The key's own methods, which could make the object stand for another tensor, are called
+            // for other keys only.
+            let key = Bound::ref_from_ptr(py, &key);
+            let made = caught(|| match index::plain(x.peek(), key) {
+                Some(y) => wrap(py, y.or_raise()?).map(|y| Some(y.into_any())),
+                None => Ok(None),
+            });
+            if let Some(result) = made.transpose() {
+                return returned(py, result);
+            }
+        }
+        let inherited = SUBSCRIPT.load(Ordering::Relaxed);
+        std::mem::transmute::<*mut c_void, ffi::binaryfunc>(inherited)(object, key)
     }
 }
 

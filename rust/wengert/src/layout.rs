@@ -130,19 +130,29 @@ impl Layout {
 
     /// Any layout. The caller's shape has a checked size, see [`checked_numel`].
     pub fn strided(shape: &[usize], strides: &[isize], offset: usize) -> Layout {
-        debug_assert_eq!(shape.len(), strides.len());
-        let numel = if shape.contains(&0) { 0 } else { shape.iter().product() };
-        let repr = if shape.len() <= INLINE {
-            let mut dims = [0; INLINE];
-            let mut steps = [0; INLINE];
-            dims[..shape.len()].copy_from_slice(shape);
-            steps[..shape.len()].copy_from_slice(strides);
-            Repr::Inline { ndim: shape.len() as u8, shape: dims, strides: steps }
+        let ndim = shape.len();
+        assert_eq!(ndim, strides.len());
+        let (mut numel, mut contiguous, mut plain) = (1usize, true, true);
+        let mut step = 1isize;
+        for i in (0..ndim).rev() {
+            let (size, same) = (shape[i], strides[i] == step);
+            plain &= same;
+            contiguous &= same || size == 1;
+            step = step.wrapping_mul(size.max(1) as isize);
+            numel = numel.wrapping_mul(size);
+        }
+        contiguous |= numel == 0;
+        let repr = if ndim <= INLINE {
+            let (mut dims, mut steps) = ([0; INLINE], [0; INLINE]);
+            // A loop, because a call of memcpy for one or two numbers costs more than they do.
+            for i in 0..ndim {
+                dims[i] = shape[i];
+                steps[i] = strides[i];
+            }
+            Repr::Inline { ndim: ndim as u8, shape: dims, strides: steps }
         } else {
             Repr::Heap(Box::new((shape.to_vec(), strides.to_vec())))
         };
-        let contiguous = is_contiguous(shape, strides, numel);
-        let plain = contiguous && strides == &contiguous_strides(shape)[..];
         Layout { numel, offset, contiguous, plain, repr }
     }
 
@@ -292,22 +302,6 @@ impl Layout {
         view_strides(self.shape(), self.strides(), shape, self.numel)
             .map(|strides| Layout::strided(shape, &strides, self.offset))
     }
-}
-
-fn is_contiguous(shape: &[usize], strides: &[isize], numel: usize) -> bool {
-    if numel == 0 {
-        return true;
-    }
-    let mut step = 1isize;
-    for (&size, &stride) in shape.iter().zip(strides).rev() {
-        if size != 1 {
-            if stride != step {
-                return false;
-            }
-            step *= size as isize;
-        }
-    }
-    true
 }
 
 /// Strides that let `new` view memory laid out as `(old, strides)`, or `None`.

@@ -237,18 +237,28 @@ impl Local {
         self.0.free_nodes.set(slot.as_ptr());
         self.0.free_nodes_len.set(self.0.free_nodes_len.get() + 1);
         if self.0.free_nodes_len.get() > 2 * BATCH {
-            for _ in 0..BATCH {
-                if let Some(slot) = self.pop() {
-                    push_shared(slot);
-                }
+            self.share();
+        }
+    }
+
+    /// Gives a batch of free slots to the other threads.
+    #[cold]
+    fn share(&self) {
+        let mut shared = lock(&SHARED);
+        for _ in 0..BATCH {
+            if let Some(slot) = self.pop() {
+                link_shared(&mut shared, slot);
             }
         }
     }
 }
 
 fn push_shared(slot: NonNull<Slot>) {
-    let mut shared = lock(&SHARED);
-    // SAFETY: the slot is free and handed over to the shared list, whose lock we hold.
+    link_shared(&mut lock(&SHARED), slot);
+}
+
+fn link_shared(shared: &mut Shared, slot: NonNull<Slot>) {
+    // SAFETY: the slot is free and handed over to the shared list, whose lock the caller holds.
     unsafe { slot.as_ref() }.set_next(shared.0);
     shared.0 = slot.as_ptr();
 }

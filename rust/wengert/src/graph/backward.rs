@@ -176,8 +176,8 @@ struct Visit {
     /// How many gradients are still to come.
     waiting: u32,
     buffers: Buffers,
-    /// What the rule gave, if it ran ahead of its turn.
-    early: Option<Result<Gradients>>,
+    /// What the rule gave, if it ran ahead of its turn, which few do: a pass has one of these per node.
+    early: Option<Box<Result<Gradients>>>,
 }
 
 /// A rule with all it needs, ready to run on any thread.
@@ -358,7 +358,7 @@ impl Pass {
             let node = self.visits[index as usize].node.clone();
             self.run_ahead(index, &node, &ready);
             let ran = match self.visits[index as usize].early.take() {
-                Some(early) => early,
+                Some(early) => *early,
                 None => self.step(index, &node),
             };
             let gradients = match ran {
@@ -441,7 +441,7 @@ impl Pass {
                     let buffers = std::mem::take(&mut self.visits[i as usize].buffers);
                     jobs.push(Job { index: i, node, context, buffers, result: None });
                 }
-                Err(error) => self.visits[i as usize].early = Some(Err(error)),
+                Err(error) => self.visits[i as usize].early = Some(Box::new(Err(error))),
             }
         }
         let modes = Modes::current();
@@ -461,7 +461,7 @@ impl Pass {
             });
         });
         for job in jobs {
-            self.visits[job.index as usize].early = job.result;
+            self.visits[job.index as usize].early = job.result.map(Box::new);
         }
     }
 

@@ -206,9 +206,7 @@ fn apply_plain<const N: usize>(
         let fits = out.dtype() == result
             && out.is_contiguous()
             && out.layout().same_shape(shaped.layout())
-            && inputs.iter().all(|t| {
-                t.is_contiguous() && is_same_place(t, out) || !overlaps(t, out)
-            });
+            && inputs.iter().all(|t| is_same_row(t, out) || !overlaps(t, out));
         if !fits {
             return None;
         }
@@ -340,6 +338,14 @@ fn overlaps(a: &Tensor, b: &Tensor) -> bool {
     };
     let ((a0, a1), (b0, b1)) = (bytes(a), bytes(b));
     a0 < b1 && b0 < a1
+}
+
+/// [`is_same_place`] for tensors without gaps.
+fn is_same_row(t: &Tensor, out: &Tensor) -> bool {
+    t.data_ptr() == out.data_ptr()
+        && t.dtype() == out.dtype()
+        && t.is_contiguous()
+        && t.layout().same_shape(out.layout())
 }
 
 /// Whether two tensors are the same elements in the same order.

@@ -425,6 +425,9 @@ fn check_expandable(input: &Tensor, shape: &[usize]) -> Result<()> {
 
 /// Copies a tensor that broadcasts to `out`.
 fn fill_from(out: &Tensor, input: &Tensor) {
+    if out.fill_rows_raw(input) {
+        return;
+    }
     let l = input.layout();
     let strides: Strides = layout::broadcast_strides(l.shape(), l.strides(), out.shape());
     let spread = Layout::strided(out.shape(), &strides, l.offset());

@@ -111,6 +111,9 @@ pub(crate) fn unreduce(
     mask: &[bool],
     keepdim: bool,
 ) -> Result<Tensor> {
+    if g.ndim() == 0 {
+        return view::expand_to(g, shape);
+    }
     view::expand_to(&with_axes(g, shape, mask, keepdim)?, shape)
 }
 

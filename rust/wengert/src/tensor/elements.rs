@@ -5,6 +5,9 @@
 
 use super::*;
 
+/// Bytes up to which going through memory in order costs less than to ask the engine how.
+const SHORT: usize = 4096;
+
 impl Tensor {
     /// Writes all elements of a fresh row-major tensor.
     pub(crate) fn write_all<T: Element>(&self, values: &[T]) {
@@ -173,13 +176,48 @@ impl Tensor {
 
     /// Copies and converts elements without recording; shapes must be equal.
     pub(crate) fn copy_raw(&self, source: &Tensor) {
-        assert_eq!(self.shape(), source.shape());
+        assert!(self.layout().same_shape(source.layout()));
+        let bytes = self.numel() * self.dtype().size();
+        if bytes <= SHORT && self.dtype() == source.dtype() && self.is_contiguous() {
+            if source.is_contiguous() {
+                // SAFETY: as many bytes of both, which may overlap, lie inside their storages.
+                return unsafe { source.data_ptr().copy_to(self.data_ptr(), bytes) };
+            }
+            if source.layout().is_one_element() {
+                return self.fill_raw(source.read(source.layout().offset()));
+            }
+        }
         // SAFETY: both layouts lie inside their storages and have the same shape.
         unsafe { cast::copy(self.shape(), self.operand(), source.operand()) };
     }
 
+    /// Copies a vector to every row of a small row-major matrix of the same type; false, and nothing
+    /// done, if that is not what they are.
+    pub(crate) fn fill_rows_raw(&self, row: &Tensor) -> bool {
+        let (&[rows, columns], &[n]) = (self.shape(), row.shape()) else { return false };
+        let bytes = columns * self.dtype().size();
+        let fits = n == columns && row.dtype() == self.dtype() && rows * bytes <= SHORT;
+        if !(fits && row.is_contiguous() && self.is_contiguous()) {
+            return false;
+        }
+        for r in 0..rows {
+            // SAFETY: a row of each, which lie inside their storages.
+            unsafe { row.data_ptr().copy_to(self.data_ptr().add(r * bytes), bytes) };
+        }
+        true
+    }
+
     /// Sets every element without recording.
     pub(crate) fn fill_raw(&self, value: Scalar) {
+        if self.is_contiguous() && self.numel() * self.dtype().size() <= SHORT {
+            return dispatch!(self.dtype(), T => {
+                let value = T::from_scalar(value);
+                for i in 0..self.numel() {
+                    // SAFETY: the elements lie in a row inside the storage.
+                    unsafe { self.data_ptr().cast::<T>().add(i).write(value) };
+                }
+            });
+        }
         // SAFETY: the layout lies inside the storage.
         unsafe { cast::fill(self.shape(), self.operand(), value) };
     }
