@@ -29,8 +29,10 @@ mod align;
 mod axes;
 pub mod backward;
 mod compose;
-mod each;
+pub(crate) mod each;
 pub mod indexing;
+pub(crate) mod lift;
+pub(crate) mod product;
 mod random;
 mod rules;
 
@@ -45,6 +47,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 pub use align::{physical_over, spread};
+pub(crate) use lift::unreadable;
 
 /// Numbers of levels, the outermost first.
 pub type Levels = SmallVec<[u32; 2]>;
@@ -91,6 +94,12 @@ pub(crate) fn remember() {
 
 pub(crate) fn forget() {
     ACTIVE.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether one of these is batched.
+#[inline]
+pub(crate) fn any(tensors: &[&Tensor]) -> bool {
+    active() && tensors.iter().any(|t| t.is_batched())
 }
 
 /// Begins a level on this thread and gives its number.

@@ -3,6 +3,7 @@
 use super::tags::*;
 use super::{Call, Row};
 use crate::DType;
+use crate::batch::lift;
 use crate::graph::{Context, Gradients, Op, record};
 use crate::memory_format::MemoryFormat::{self, Contiguous, Preserve};
 use crate::tensor::Tensor;
@@ -27,6 +28,9 @@ impl Op for Copy {
 }
 
 fn copied(name: &'static str, x: &Tensor, dtype: DType, format: MemoryFormat) -> Result<Tensor> {
+    if x.is_batched() && !format.is_for_images() {
+        return lift::over(x, |x, _| copied(name, x, dtype, format));
+    }
     let layout = format.layout("clone", x.layout(), dtype.size())?;
     let y = super::create::filled("clone", layout, None, dtype)?;
     y.copy_raw(x);

@@ -7,6 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -190,6 +191,11 @@ fn sum_axes(
     dtype: Option<DType>,
     all: bool,
 ) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| {
+            sum_axes(x, lift::behind(k, false, &mask), keepdim, dtype, all && k == 0)
+        });
+    }
     let dtype = total_dtype(x, dtype);
     let y = run("sum", Reduction::Sum, x, &mask, keepdim, dtype)?;
     if dtype.is_floating() && record::recording(&[x]) {
@@ -218,6 +224,11 @@ pub fn mean(
              dtype. Got: {}",
             result.scalar_type_name()
         );
+    }
+    if x.is_batched() {
+        let mask = axes(x, dims)?;
+        let total = sum_axes(x, mask.clone(), keepdim, Some(result), false)?;
+        return binary::div(&total, &binary::number(count(x, &mask) as f64)?);
     }
     let mask = axes(x, dims)?;
     let count = count(x, &mask);

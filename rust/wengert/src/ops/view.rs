@@ -7,6 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
@@ -30,6 +31,9 @@ pub(super) fn finish(
 
 /// The same elements, recorded: a view that has tangents of its own.
 pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, _| alias(name, x));
+    }
     let y = x.opaque_alias();
     if record::recording(&[x]) {
         let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
@@ -126,6 +130,9 @@ pub fn reshape(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
 
 /// [`reshape`] to a shape known to fit.
 pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| reshape_to(x, &lift::shape_of(x, k, shape)));
+    }
     match x.layout().try_reshape(shape) {
         Some(layout) => reshaped("ViewBackward0", x, layout),
         None => {
@@ -139,6 +146,10 @@ pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 /// A row-major result in another shape of as many elements. For autograd it is not a view:
 /// nobody has the tensor it shares memory with.
 pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        // The levels' axes need not be in row-major order with the others.
+        return reshape_to(x, shape);
+    }
     let layout = Layout::contiguous(name, shape, x.dtype().size())?;
     let layout = Layout::strided(shape, layout.strides(), x.layout().offset());
     let y = Tensor::from_parts(x.storage().clone(), layout, x.dtype());
@@ -207,6 +218,9 @@ impl Op for Permute {
 }
 
 fn permuted(name: &'static str, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| permuted(name, x, &lift::order(k, order)));
+    }
     let l = x.layout();
     let shape: Dims = order.iter().map(|&d| l.shape()[d]).collect();
     let strides: Strides = order.iter().map(|&d| l.strides()[d]).collect();
@@ -316,6 +330,16 @@ pub fn matrix_transpose(x: &Tensor) -> Result<Tensor> {
 /// Without axes of length 1: all of them, or those named.
 pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
     let l = x.layout();
+    if x.is_batched() {
+        let named: Indices = match dims {
+            None => (0..x.ndim() as i64).collect(),
+            Some(dims) => dims.iter().map(|&d| Ok(wrap_dim(d, x.ndim())? as i64)).collect::<Result<_>>()?,
+        };
+        return lift::over(x, |x, k| {
+            let named: Indices = named.iter().map(|d| d + k as i64).collect();
+            squeeze(x, Some(&named))
+        });
+    }
     let mut drop: SmallVec<[bool; 8]> = smallvec![dims.is_none(); x.ndim()];
     for &d in dims.unwrap_or_default() {
         let d = wrap_dim(d, x.ndim())?;
@@ -336,6 +360,9 @@ pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
 pub fn unsqueeze(x: &Tensor, dim: i64) -> Result<Tensor> {
     let l = x.layout();
     let d = wrap_dim(dim, x.ndim() + 1)?;
+    if x.is_batched() {
+        return lift::over(x, |x, k| unsqueeze(x, (k + d) as i64));
+    }
     let mut shape: Dims = SmallVec::from_slice(l.shape());
     let mut strides: Strides = SmallVec::from_slice(l.strides());
     let step = if d < x.ndim() { l.shape()[d] as isize * l.strides()[d] } else { 1 };
@@ -403,6 +430,10 @@ pub fn expand(x: &Tensor, sizes: &[i64]) -> Result<Tensor> {
 
 /// [`expand`] to a shape known to fit.
 pub(crate) fn expand_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        let n = shape.len();
+        return lift::over_aligned([x], n, |[x], k| expand_to(x, &lift::shape_of(x, k, shape)));
+    }
     layout::checked_numel("expand", shape, x.dtype().size())?;
     let strides = layout::broadcast_strides(x.shape(), x.layout().strides(), shape);
     finish(x, Layout::strided(shape, &strides, x.layout().offset()), || Box::new(Expand))

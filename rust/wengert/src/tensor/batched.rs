@@ -5,6 +5,10 @@
 //! one, which is what autograd records. The body's own history stays empty: what asks whether it
 //! requires grad is sent on to the physical tensor (the body counts as a view, so that the question
 //! takes the path that looks twice anyway).
+//!
+//! Nothing may take the one example for all of them by mistake. Operations that have not been told
+//! about batches end at the example's memory, to read it or to view it, and there they are refused
+//! ([`refuse_memory`]): a test of one bit in a word that is at hand.
 
 use super::tangent::{BATCHED, BIRTH_SHIFT, OPAQUE};
 use super::*;
@@ -22,7 +26,21 @@ impl Drop for Batch {
     }
 }
 
+/// Unwinds with [`batch::unreadable`].
+#[cold]
+#[inline(never)]
+pub(super) fn refuse_memory() -> ! {
+    crate::ops::algebra::unwind(batch::unreadable())
+}
+
 impl Tensor {
+    /// What `f` makes of the examples, as examples again.
+    #[cold]
+    pub(super) fn over_batch(&self, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        let Some((physical, levels)) = self.parts() else { refuse_memory() };
+        crate::ops::algebra::expect(Tensor::example_of(&f(&physical), &levels))
+    }
+
     /// Whether this stands for one example of a batch.
     #[inline]
     pub fn is_batched(&self) -> bool {

@@ -52,6 +52,9 @@ impl Tensor {
     /// A view of the given kind, unless this tensor is itself a view that must not be written to,
     /// or nothing is recorded.
     pub(crate) fn view_of_kind(&self, layout: Layout, kind: ViewKind) -> Tensor {
+        if self.is_batched() {
+            super::batched::refuse_memory();
+        }
         if self.is_inference() {
             // There is no history that a write through it could change.
             return Tensor::from_parts(self.storage().clone(), layout, self.dtype());
