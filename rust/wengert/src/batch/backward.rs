@@ -120,8 +120,7 @@ impl Root {
     /// The cotangent for the physical graph: batched in the levels that the graph does not know.
     fn seed(&self) -> Result<Tensor> {
         let levels = levels_of(&self.cotangent, "grad")?;
-        let extra: Levels =
-            levels.iter().copied().filter(|id| !self.levels.contains(id)).collect();
+        let extra: Levels = levels.iter().copied().filter(|id| !self.levels.contains(id)).collect();
         if extra.is_empty() {
             return spread(&self.cotangent, &self.levels);
         }
@@ -140,11 +139,7 @@ fn union(a: &[u32], b: &[u32]) -> Levels {
 }
 
 /// A physical tensor with its first axes, those of the levels `from`, in another order.
-fn in_order<'a>(
-    whole: &Tensor,
-    from: &[u32],
-    to: impl Iterator<Item = &'a u32>,
-) -> Result<Tensor> {
+fn in_order<'a>(whole: &Tensor, from: &[u32], to: impl Iterator<Item = &'a u32>) -> Result<Tensor> {
     let place = |id: &u32| from.iter().position(|f| f == id).unwrap_or_default() as i64;
     let mut order: SmallVec<[i64; 5]> = to.map(place).collect();
     if order.is_sorted() {

@@ -193,11 +193,7 @@ pub(crate) fn rule(
 }
 
 /// Gradients of single examples as one, zero where an example has none; `None` if none has.
-fn gathered(
-    column: &[Option<Tensor>],
-    levels: &[u32],
-    sizes: &[usize],
-) -> Result<Option<Tensor>> {
+fn gathered(column: &[Option<Tensor>], levels: &[u32], sizes: &[usize]) -> Result<Option<Tensor>> {
     let Some(model) = column.iter().flatten().next() else { return Ok(None) };
     let part = |g: &Option<Tensor>| match g {
         Some(g) => Ok(g.clone()),

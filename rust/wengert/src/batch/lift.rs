@@ -55,10 +55,7 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
 /// in front.
 #[cold]
 #[inline(never)]
-pub(crate) fn over(
-    x: &Tensor,
-    f: impl FnOnce(&Tensor, usize) -> Result<Tensor>,
-) -> Result<Tensor> {
+pub(crate) fn over(x: &Tensor, f: impl FnOnce(&Tensor, usize) -> Result<Tensor>) -> Result<Tensor> {
     let Some((physical, levels)) = x.parts() else { return f(x, 0) };
     Tensor::example_of(&f(&physical, levels.len())?, &levels)
 }

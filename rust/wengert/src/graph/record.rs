@@ -49,6 +49,10 @@ pub fn record_many(
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
 ) -> Result<()> {
+    // Whoever made it of operations that know of batches, but records it as one of its own.
+    if outputs[0].is_batched() {
+        return Err(crate::batch::unreadable());
+    }
     THREAD.with(|thread| match thread.mode.get() {
         RECORD => attach(outputs, inputs, saves, op, thread),
         _ => super::forward::record(outputs, inputs, saves, op, thread),

@@ -6,6 +6,7 @@ use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
 use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
@@ -76,6 +77,9 @@ fn running_sum(x: &Tensor, dim: usize, reverse: bool, dtype: DType) -> Result<Te
         ) -> Result<Option<Gradients>> {
             linear(v, |v| running_sum(v, self.dim, self.reverse, y[0].dtype()))
         }
+    }
+    if x.is_batched() && x.ndim() > 0 {
+        return lift::over(x, |x, k| running_sum(x, dim + k, reverse, dtype));
     }
     let y = run("cumsum", Scan::Sum, x, dim, reverse, dtype)?;
     if dtype.is_floating() && record::recording(&[x]) {
@@ -304,6 +308,14 @@ pub fn flip(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
         ) -> Result<Option<Gradients>> {
             linear(v, |v| flip(v, &self.0))
         }
+    }
+    if x.is_batched() && x.ndim() > 0 {
+        let axes: SmallVec<[usize; 5]> =
+            dims.iter().map(|&d| wrap_dim(d, x.ndim())).collect::<Result<_>>()?;
+        return lift::over(x, |x, k| {
+            let dims: SmallVec<[i64; 5]> = axes.iter().map(|d| (d + k) as i64).collect();
+            flip(x, &dims)
+        });
     }
     let mut seen: Dims = smallvec![0; x.ndim().max(1)];
     let mut view = x.detach();

@@ -9,6 +9,7 @@ use super::index::out_of_bounds;
 use super::places::{Places, Positions};
 use super::tags::*;
 use super::{Output, Row, binary, cast, create, view};
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, inplace, record};
 use crate::layout::{self, Dims};
 use crate::tensor::Tensor;
@@ -314,6 +315,12 @@ pub(super) fn fill_where(
              dimension(s).",
             value.ndim()
         );
+    }
+    if x.is_batched() && !value.is_batched() {
+        let ndim = x.ndim().max(mask.ndim());
+        return lift::over_aligned([x, mask], ndim, |[x, mask], _| {
+            fill_where(node, x, mask, value)
+        });
     }
     create::check_value(value.item()?, x.dtype())?;
     let y = {

@@ -2,6 +2,7 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
+use crate::batch::lift;
 use crate::graph::{
     Attribute, Attributes, Context, Gradients, Op, ValuesOnly, forward::linear, record,
 };
@@ -46,6 +47,9 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
             x.shape()
         );
     };
+    if x.is_batched() {
+        return lift::over(x, |x, _| triangle(x, diagonal, lower));
+    }
     // One mask for all matrices, which broadcasting reads again and again.
     let mask = Tensor::uninitialised("tril", &[rows, columns], DType::Bool)?;
     mask.fill_with(|all: &mut [bool]| {
@@ -126,6 +130,11 @@ impl Diagonal {
         ]
     }
 
+    /// The same of tensors with `k` more axes in front.
+    fn behind(self, k: usize) -> Diagonal {
+        Diagonal { rows: self.rows + k, columns: self.columns + k, ..self }
+    }
+
     /// The diagonal of `x`, a view.
     fn cut(self, x: &Tensor) -> Result<Tensor> {
         struct Cut(Diagonal, Dims);
@@ -151,6 +160,9 @@ impl Diagonal {
             ) -> Result<Option<Gradients>> {
                 linear(v, |v| self.0.cut(v))
             }
+        }
+        if x.is_batched() {
+            return lift::over(x, |x, k| self.behind(k).cut(x));
         }
         let y = x.view_as_layout(self.of(x.layout()));
         if record::recording(&[x]) {
@@ -182,6 +194,10 @@ impl Diagonal {
             ) -> Result<Option<Gradients>> {
                 linear(v, |v| self.1.embed(self.0, v, y[0].shape()))
             }
+        }
+        if x.is_batched() {
+            let whole = |x: &Tensor, k| lift::shape_of(x, k, shape);
+            return lift::over(x, |x, k| self.behind(k).embed(name, x, &whole(x, k)));
         }
         let y = Tensor::zeros(shape, x.dtype())?;
         y.detach().view_as_layout(self.of(y.layout())).copy_raw(x);

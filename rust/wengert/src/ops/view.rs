@@ -333,7 +333,9 @@ pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
     if x.is_batched() {
         let named: Indices = match dims {
             None => (0..x.ndim() as i64).collect(),
-            Some(dims) => dims.iter().map(|&d| Ok(wrap_dim(d, x.ndim())? as i64)).collect::<Result<_>>()?,
+            Some(dims) => {
+                dims.iter().map(|&d| Ok(wrap_dim(d, x.ndim())? as i64)).collect::<Result<_>>()?
+            }
         };
         return lift::over(x, |x, k| {
             let named: Indices = named.iter().map(|d| d + k as i64).collect();

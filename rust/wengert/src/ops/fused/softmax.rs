@@ -10,6 +10,7 @@
 //! ```
 
 use super::{for_kernel, for_user, with_real};
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::{Dims, wrap_dim};
@@ -157,6 +158,9 @@ impl Op for BackwardRule {
 /// The gradient of the input from those of the output `y` along axis `dim`.
 #[allow(unsafe_code)]
 fn backward(which: Which, g: &Tensor, y: &Tensor, dim: usize) -> Result<Tensor> {
+    if y.ndim() > 0 && crate::batch::any(&[g, y]) {
+        return lift::over_all([g, y], |[g, y], k| backward(which, g, y, dim + k));
+    }
     let [name, ..] = which.names();
     let compute = y.dtype().compute();
     let (grad, output) = (for_kernel(name, g, compute)?, for_kernel(name, y, compute)?);
