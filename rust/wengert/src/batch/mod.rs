@@ -26,15 +26,15 @@
 //! * [`backward`]: gradients inside `vmap`, and of many cotangents at once.
 
 mod align;
-mod axes;
+pub(crate) mod axes;
 pub mod backward;
-mod compose;
+pub(crate) mod compose;
 pub(crate) mod each;
 pub mod indexing;
 pub(crate) mod lift;
 pub(crate) mod product;
 mod random;
-mod rules;
+pub(crate) mod rules;
 
 use crate::graph::forward;
 use crate::ops::{Args, Output, Row, Signature, Value, tags, view};
@@ -48,6 +48,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 pub use align::{physical_over, spread};
 pub(crate) use lift::unreadable;
+pub(crate) use rules::Batching;
 
 /// Numbers of levels, the outermost first.
 pub type Levels = SmallVec<[u32; 2]>;
@@ -271,7 +272,7 @@ pub(crate) fn signatures(row: &'static Row) -> &'static [Signature] {
 }
 
 /// One call with batched arguments.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     row: &'static Row,
     signature: &'static Signature,
     args: &'a Args,
@@ -280,7 +281,7 @@ struct Call<'a> {
 }
 
 /// What a rule has to say about a call.
-enum Ruling {
+pub(crate) enum Ruling {
     /// The result, with the axes of the call's levels in front.
     Physical(Output),
     /// The result, wrapped already.
@@ -302,7 +303,7 @@ pub fn call(row: &'static Row, args: &Args) -> Result<Option<Output>> {
         return Ok(None);
     }
     let call = Call { row, signature: &signatures(row)[args.overload], args, levels };
-    let output = match rules::rule(row).apply(&call)? {
+    let output = match row.batch.apply(&call)? {
         Ruling::Finished(output) => return Ok(Some(output)),
         Ruling::Physical(output) => output,
         Ruling::Decline => each::each(&call)?,
@@ -335,7 +336,7 @@ pub fn call_inplace(row: &'static Row, args: &Args) -> Result<bool> {
     }
     let target = args.tensor(0);
     let place = place_of(target, &levels, name)?;
-    if rules::rule(row).is_pointwise()
+    if row.batch.is_pointwise()
         && let Some(mut aligned) = align::for_place(args, &place, &levels, target.ndim())?
     {
         row.call_inplace(&mut aligned)?;

@@ -201,7 +201,8 @@ macro_rules! pointwise_rows {
                 aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
-                tags: $tags | $crate::ops::tags::POINTWISE,
+                tags: $tags,
+                batch: $crate::batch::Batching::Pointwise,
                 call: $crate::pointwise_rows!(@call $name ($($arg)+) $($via)?),
             }
         ),+];

@@ -7,7 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
-use crate::batch::lift;
+use crate::batch::{Batching, axes, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -463,6 +463,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all. Whole numbers are summed in int64."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(
             |c| Ok(sum(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into()),
         ),
@@ -473,6 +474,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all, NaN counted as 0."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(nansum(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
         }),
@@ -483,6 +485,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Mean over the given axes, or over all. Floating types only."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(mean(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
         }),
@@ -496,6 +499,7 @@ pub const ROWS: &[Row] = &[
         ],
         doc: &[" Product over one axis, or over all. Whole numbers are multiplied in int64."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Own(axes::flat_reduce),
         call: Call::Make(|c| match c.overload {
             0 => Ok(prod(c.tensor(0), None, false, c.opt_dtype(1))?.into()),
             _ => Ok(prod(c.tensor(0), Some(c.int(1)), c.bool(2), c.opt_dtype(3))?.into()),
@@ -507,6 +511,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether any element along the given axes, or at all, is not zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
             Ok(truth("any", Reduction::Any, c.tensor(0), dims, keepdim)?.into())
@@ -518,6 +523,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether no element along the given axes, or at all, is zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
             Ok(truth("all", Reduction::All, c.tensor(0), dims, keepdim)?.into())
@@ -529,6 +535,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None)"],
         doc: &[" The number of elements along the given axes, or in all, that are not zero."],
         tags: FUNCTION | METHOD | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| Ok(count_nonzero(c.tensor(0), c.opt_ints(1))?.into())),
     },
 ];

@@ -6,7 +6,7 @@ use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
 use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
-use crate::batch::lift;
+use crate::batch::{Batching, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
@@ -350,6 +350,7 @@ pub const ROWS: &[Row] = &[
         signatures: DIM_ROW,
         doc: &[" Running sums along an axis. Whole numbers are added in int64."],
         tags: ALL_FORMS,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(cumsum(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())),
     },
     Row {
@@ -358,6 +359,7 @@ pub const ROWS: &[Row] = &[
         signatures: DIM_ROW,
         doc: &[" Running products along an axis. Whole numbers are multiplied in int64."],
         tags: ALL_FORMS,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(cumprod(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())),
     },
     Row {
@@ -366,6 +368,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dims: size)"],
         doc: &[" The elements in reverse order along the given axes, in new memory."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(flip(c.tensor(0), c.ints(1))?.into())),
     },
     Row {
@@ -374,6 +377,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int)"],
         doc: &[" `ln` of the running sums of `eˣ` along an axis, without overflow on the way."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(logcumsumexp(c.tensor(0), c.int(1))?.into())),
     },
     Row {
@@ -382,6 +386,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Largest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(Output::Named(&CUMMAX, cummax(c.tensor(0), c.int(1))?.into()))),
     },
     Row {
@@ -390,6 +395,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Smallest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(Output::Named(&CUMMIN, cummin(c.tensor(0), c.int(1))?.into()))),
     },
 ];

@@ -2,7 +2,7 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
-use crate::batch::lift;
+use crate::batch::{Batching, compose, lift};
 use crate::graph::{
     Attribute, Attributes, Context, Gradients, Op, ValuesOnly, forward::linear, record,
 };
@@ -269,14 +269,16 @@ pub const ROWS: &[Row] = &[
         ALL_FORMS,
         &[" The elements on and below a diagonal of each matrix, zeros elsewhere."],
         |c| Ok(tril(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Trailing(2)),
     Row::make(
         "triu",
         &["(input, diagonal: int = 0)"],
         ALL_FORMS,
         &[" The elements on and above a diagonal of each matrix, zeros elsewhere."],
         |c| Ok(triu(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Trailing(2)),
     Row::make(
         "diagonal",
         &["(input, offset: int = 0, dim1: int = 0, dim2: int = 1)"],
@@ -286,7 +288,8 @@ pub const ROWS: &[Row] = &[
             let (x, offset, dim1, dim2) = four(c);
             Ok(diagonal(x, offset, dim1, dim2)?.into())
         },
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     Row::make(
         "diag_embed",
         &["(input, offset: int = 0, dim1: int = -2, dim2: int = -1)"],
@@ -296,12 +299,14 @@ pub const ROWS: &[Row] = &[
             let (x, offset, dim1, dim2) = four(c);
             Ok(diag_embed(x, offset, dim1, dim2)?.into())
         },
-    ),
+    )
+    .batched(Batching::Axes { extra: 1 }),
     Row::make(
         "diag",
         &["(input, diagonal: int = 0)"],
         FUNCTION | METHOD | OUT,
         &[" A matrix with a vector on its diagonal, or the diagonal of a matrix."],
         |c| Ok(diag(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::diag)),
 ];

@@ -7,7 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
-use crate::batch::lift;
+use crate::batch::{Batching, axes, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
@@ -473,6 +473,7 @@ macro_rules! row {
             signatures: &[$($sig),+],
             doc: &[$doc],
             tags: $tags,
+            batch: Batching::Each,
             call: Call::Make($call),
         }
     };
@@ -488,7 +489,8 @@ pub const ROWS: &[Row] = &[
         VIEWS,
         " The elements in another shape; a view where strides allow it, else a copy.",
         |c| Ok(reshape(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::reshape)),
     row!(
         "view",
         ["(input, size: size)", "(input, dtype: dtype)"],
@@ -501,7 +503,8 @@ pub const ROWS: &[Row] = &[
                 Ok(super::strided::view_dtype(c.tensor(0), dtype)?.into())
             }
         }
-    ),
+    )
+    .batched(Batching::Own(axes::reshape)),
     row!(
         "view_as",
         ["(input, other)"],
@@ -511,22 +514,26 @@ pub const ROWS: &[Row] = &[
             let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
             Ok(view(c.tensor(0), &shape)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::like_other)),
     row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
         t(c.tensor(0))?.into()
-    )),
+    ))
+    .batched(Batching::Own(axes::t)),
     row!(
         "transpose" aka "swapdims" aka "swapaxes",
         ["(input, dim0: int, dim1: int)"],
         VIEWS | INPLACE,
         " Two axes swapped.",
         |c| Ok(transpose(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
         c.tensor(0),
         c.ints(1)
     )?
-    .into())),
+    .into()))
+    .batched(Batching::Own(axes::permute)),
     row!(
         "squeeze",
         ["(input)", "(input, dim: int[])"],
@@ -536,21 +543,24 @@ pub const ROWS: &[Row] = &[
             let dims = if c.overload == 0 { None } else { Some(c.ints(1)) };
             Ok(squeeze(c.tensor(0), dims)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::squeeze)),
     row!(
         "unsqueeze",
         ["(input, dim: int)"],
         VIEWS | INPLACE,
         " With a new axis of length 1.",
         |c| Ok(unsqueeze(c.tensor(0), c.int(1))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 1 }),
     row!(
         "expand",
         ["(input, size: size)"],
         METHOD | VIEW,
         " Broadcast to a larger shape without copying; -1 keeps a size.",
         |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::expand)),
     row!(
         "expand_as",
         ["(input, other)"],
@@ -560,28 +570,32 @@ pub const ROWS: &[Row] = &[
             let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
             Ok(expand(c.tensor(0), &shape)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::like_other)),
     row!(
         "broadcast_to",
         ["(input, size: size)"],
         VIEWS,
         " Broadcast to a larger shape without copying.",
         |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::expand)),
     row!(
         "flatten",
         ["(input, start_dim: int = 0, end_dim: int = -1)"],
         VIEWS,
         " A range of axes merged into one.",
         |c| Ok(flatten(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "select",
         ["(input, dim: int, index: int)"],
         VIEWS,
         " One position along an axis, which is dropped.",
         |c| Ok(select(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "narrow",
         ["(input, dim: int, start: int, length: int)", "(input, dim: int, start, length: int)"],
@@ -591,14 +605,16 @@ pub const ROWS: &[Row] = &[
             0 => Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
             _ => bail!(DType, "", "start must be an 0-dim integral Tensor."),
         }
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "unbind",
         ["(input, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " All slices along an axis, which is dropped.",
         |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "split",
         [
@@ -612,33 +628,38 @@ pub const ROWS: &[Row] = &[
         } else {
             Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
         }
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "split_with_sizes",
         ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
         VIEWS,
         " Pieces of the given lengths along an axis.",
         |c| Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "movedim" aka "moveaxis",
         ["(input, source: int[], destination: int[])"],
         VIEWS,
         " Axes moved to other places; the others keep their order.",
         |c| Ok(movedim(c.tensor(0), c.ints(1), c.ints(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "chunk",
         ["(input, chunks: int, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " At most so many pieces of equal length along an axis.",
         |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "detach",
         ["(input)"],
         VIEWS | NONDIFF,
         " The same data without history; gradients do not flow through.",
         |c| detach(c.tensor(0))
-    ),
+    )
+    .batched(Batching::First),
 ];

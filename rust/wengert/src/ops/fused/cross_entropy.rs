@@ -16,6 +16,7 @@
 use super::loss::{Reduction, reduce_to};
 use super::softmax::{log_softmax, rows_along, softmax, softmax_backward};
 use super::{for_kernel, for_user, with_real};
+use crate::batch::{Batching, compose};
 use crate::dtype::Element;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::softmax::{self as kernels, Rows};
@@ -560,6 +561,7 @@ pub const ROWS: &[Row] = &[
             " `()`, or probabilities in the shape of `input`. A mean over classes is weighted.",
         ],
         tags: FUNCTION,
+        batch: Batching::Own(compose::cross_entropy),
         call: Call::Make(|c| {
             let options = Options { label_smoothing: c.float(7), ..options(c)? };
             Ok(cross_entropy(c.tensor(0), c.tensor(1), options)?.into())
@@ -576,6 +578,7 @@ pub const ROWS: &[Row] = &[
             " `input` has shape `(N, C, …)` or `(C,)`, `target` `(N, …)` or `()`.",
         ],
         tags: FUNCTION,
+        batch: Batching::Own(compose::cross_entropy),
         call: Call::Make(|c| Ok(nll_loss(c.tensor(0), c.tensor(1), options(c)?)?.into())),
     },
 ];
