@@ -48,7 +48,7 @@ class Cosine(torch.autograd.Function):
 
     @staticmethod
     def forward(x):
-        return torch.tensor(x.detach().numpy()).cos()
+        return x.cos()
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -173,6 +173,8 @@ pub(crate) fn rule(
         .map(|g| g.as_ref().map(|g| Examples::of(g, &levels, &sizes)).transpose())
         .collect::<Result<Vec<_>>>()?;
     let mut columns: Vec<Vec<Option<Tensor>>> = Vec::new();
+    // The innermost levels do not run meanwhile, as nothing has examples in them.
+    let _off = Suspended::new(&levels);
     // A batch of none has the shapes of one with an example, of zeros.
     for i in 0..count.max(1) {
         let place = place_of(i, &sizes);
@@ -218,4 +220,26 @@ fn place_of(i: usize, sizes: &[usize]) -> Vec<usize> {
         rest /= size;
     }
     place
+}
+
+/// Levels that do not run on this thread until this is dropped.
+struct Suspended(Vec<super::Level>);
+
+impl Suspended {
+    /// Takes these levels off, if there is no other one inside them.
+    fn new(levels: &[u32]) -> Suspended {
+        let running = super::stack();
+        let outermost = levels.first().copied().unwrap_or(u32::MAX);
+        let inner = || running.iter().filter(|level| level.id >= outermost);
+        match inner().all(|level| levels.contains(&level.id)) {
+            true => Suspended(super::suspend(outermost)),
+            false => Suspended(Vec::new()),
+        }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        super::resume(std::mem::take(&mut self.0));
+    }
 }

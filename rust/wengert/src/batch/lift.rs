@@ -21,12 +21,14 @@ use smallvec::SmallVec;
 const UNREADABLE: &str = "Cannot access data pointer of Tensor that doesn't have storage";
 
 /// How else it is said that something cannot be done for all examples at once.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 7] = [
     "vmap: ",
     UNREADABLE,
     "Cannot access storage of BatchedTensorImpl",
     "Batching rule not implemented",
     "accessing `data` under vmap transform",
+    "You tried to vmap over ",
+    "In order to use an autograd.Function with functorch transforms",
 ];
 
 /// The elements of one example are asked for as if they were all.
