@@ -134,7 +134,7 @@ def test_several_arguments_and_results():
     a, b = vmap(lambda x, y: Both.apply(x, y, 2.0), (1, None))(x, y)
     close(a, x.t() * y)
     close(b, x.t() + 2 * y)
-    assert Both.seen == [(2, (0, None, None))]
+    assert Both.seen == [(2, (1, None, None))]
 
 
 def test_arguments_without_a_batch_need_no_rule():

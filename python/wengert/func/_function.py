@@ -96,8 +96,6 @@ def _wrapped(result: Any, level: int) -> Any:
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
 
-    if isinstance(output, Tensor) and isinstance(out_dims, tuple) and len(out_dims) == 1:
-        out_dims = out_dims[0]
     flat_dims = _broadcast_to_and_flatten(out_dims, spec)
     if flat_dims is None:
         incompatible()

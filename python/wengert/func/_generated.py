@@ -29,7 +29,7 @@ class _Call:
 
     size: int
     randomness: str
-    # For every argument (result, saved tensor) the axis that counts examples, always 0, or None.
+    # For every argument (result, saved tensor) the axis that counts examples, or None.
     dims: tuple[Any, ...]
     out_dims: Any = None
     saved_dims: tuple[int | None, ...] = ()
@@ -44,9 +44,13 @@ class _Call:
         finally:
             _core._vmap_exit(level)
 
-    def spread(self, t: Tensor) -> Tensor:
-        """The same for every example."""
-        return t.expand(self.size, *t.shape)
+    def along(self, t: Any, has: int | None, wanted: int | None) -> Any:
+        """A tensor whose examples lie along one axis, with them along another."""
+        if not isinstance(t, Tensor) or has == wanted or wanted is None:
+            return t
+        if has is None:
+            t, has = t.expand(self.size, *t.shape), 0
+        return t.movedim(has, wanted)
 
 
 def _show(tree: Any, dims: Any, level: int) -> Any:
@@ -182,12 +186,11 @@ def _generate(cls: type[Function]) -> type[Function]:
                 pairs.append(context._whole(g))
         results = []
         for i, (g, d) in enumerate(pairs):
-            batched = i < len(call.dims) and call.dims[i] == 0
-            if isinstance(g, Tensor) and batched and d is None:
-                g = call.spread(g)
-            elif isinstance(g, Tensor) and not batched and d is not None:
-                g = g.sum(d)
-            results.append(g)
+            wanted = call.dims[i] if i < len(call.dims) else None
+            if isinstance(g, Tensor) and wanted is None and d is not None:
+                results.append(g.sum(d))
+            else:
+                results.append(call.along(g, d, wanted))
         return (None, *results)
 
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
@@ -203,8 +206,7 @@ def _generate(cls: type[Function]) -> type[Function]:
             pairs = [context._whole(t) for t in (found if several else (found,))]
         dims = _leaves(call.out_dims, len(pairs))
         results = [
-            call.spread(t) if isinstance(t, Tensor) and d is None and wanted is not None else t
-            for (t, d), wanted in zip(pairs, dims, strict=True)
+            call.along(t, d, wanted) for (t, d), wanted in zip(pairs, dims, strict=True)
         ]
         return tuple(results) if several else results[0]
 

@@ -198,6 +198,20 @@ pub(crate) fn fill(call: &Call<'_>) -> Result<Ruling> {
     finished(binary("copy_", &place, value)?)
 }
 
+/// `where`: between two tensors, or the places of what is true.
+pub(crate) fn choose(call: &Call<'_>) -> Result<Ruling> {
+    if call.args.overload == 0 {
+        return super::rules::pointwise(call);
+    }
+    bail!(
+        Value,
+        "",
+        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap \
+         over aten::where. The number of places differs from example to example; give where() the \
+         two tensors to choose from."
+    )
+}
+
 /// The value is a number, which may differ from example to example.
 pub(crate) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
     let (x, mask, value) = (call.args.tensor(0), call.args.tensor(1), call.args.tensor(2));

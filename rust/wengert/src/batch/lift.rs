@@ -43,10 +43,17 @@ pub(crate) fn unreadable() -> Error {
     )
 }
 
-/// Whether an error says that something cannot be done for all examples at once. One of the
-/// embedding language is known by its text, before which its class may stand.
+/// What begins the refusal of an operation whose results differ in shape from example to example:
+/// those of single examples would not make a batch, either.
+const DYNAMIC: &str = "vmap: We do not support batching operators that can";
+
+/// Whether an error says that something cannot be done for all examples at once, but could be for
+/// each. One of the embedding language is known by its text, before which its class may stand.
 pub(crate) fn is_refusal(error: &Error) -> bool {
     let text = error.detail();
+    if text.contains(DYNAMIC) {
+        return false;
+    }
     REFUSALS.iter().any(|known| match error.kind() {
         Kind::Foreign => text.contains(known),
         _ => text.starts_with(known),

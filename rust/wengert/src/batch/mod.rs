@@ -209,10 +209,21 @@ pub fn add_axis(x: &Tensor, dim: i64, level: u32) -> Result<Tensor> {
     let d = crate::layout::wrap_dim(dim, x.ndim())?;
     let physical = x.physical().unwrap_or_else(|| x.clone());
     let at = levels.partition_point(|&id| id < level);
-    let from = (levels.len() + d) as i64;
-    let moved = view::movedim(&physical, &[from], &[at as i64])?;
+    let from = levels.len() + d;
+    let mut axes = x.batch_axes();
+    if at == levels.len() {
+        axes.resize(at, 0);
+        axes.push(d as u8);
+    } else {
+        axes.clear();
+    }
     levels.insert(at, level);
-    Tensor::example_of(&moved, &levels)
+    Tensor::example_along(&moved(&physical, from, at)?, &levels, axes)
+}
+
+/// An axis in another place; the tensor itself if it is there.
+fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+    if from == to { Ok(x.clone()) } else { view::movedim(x, &[from as i64], &[to as i64]) }
 }
 
 /// `x` with the examples of a level as its axis `dim`; the same example `size` times if it has no
@@ -237,23 +248,54 @@ pub fn remove_axis(x: &Tensor, level: u32, size: usize, dim: i64) -> Result<Tens
             (view::expand_to(&with, &shape)?, k)
         }
     };
-    let place = (levels.len() + d) as i64;
-    let moved = view::movedim(&whole, &[at as i64], &[place])?;
-    Tensor::example_of(&moved, &levels)
+    Tensor::example_of(&moved(&whole, at, levels.len() + d)?, &levels)
 }
 
 /// A tensor's examples in one level: the tensor without that level and the axis the examples are,
 /// or the tensor itself if it has none.
 pub fn without_level(x: &Tensor, level: u32) -> Result<(Tensor, Option<usize>)> {
     match x.parts() {
-        Some((_, levels)) if levels.contains(&level) => Ok((remove_axis(x, level, 0, 0)?, Some(0))),
+        Some((_, levels)) if levels.contains(&level) => {
+            let own = levels.last() == Some(&level);
+            let kept = x.batch_axes().get(levels.len() - 1).copied().filter(|_| own);
+            let axis = kept.unwrap_or(0) as usize;
+            Ok((remove_axis(x, level, 0, axis as i64)?, Some(axis)))
+        }
         _ => Ok((x.clone(), None)),
     }
 }
 
-/// The examples of a batched tensor, and the levels of its first axes; for the printer.
+/// The examples of a batched tensor, and the levels of its first axes.
 pub fn examples(x: &Tensor) -> Option<(Tensor, Levels)> {
     x.parts()
+}
+
+/// The tensor that a batched one was made of, and each level with the axis that it was, the outermost
+/// first; for the printer.
+///
+/// # Errors
+/// A view cannot be brought up to date.
+pub fn shown(x: &Tensor) -> Result<Option<(Tensor, SmallVec<[(u32, usize); 2]>)>> {
+    let Some((mut whole, levels)) = x.parts() else { return Ok(None) };
+    let mut axes = x.batch_axes();
+    axes.resize(levels.len(), 0);
+    for (j, &axis) in axes.iter().enumerate().rev() {
+        whole = moved(&whole, j, j + axis as usize)?;
+    }
+    Ok(Some((whole, levels.into_iter().zip(axes.into_iter().map(usize::from)).collect())))
+}
+
+/// The tensor of the outermost call whose example this is an example of, or (without `all`) that of
+/// the innermost; the tensor itself if it is not batched.
+///
+/// # Errors
+/// As those of [`shown`].
+pub fn unwrapped(x: &Tensor, all: bool) -> Result<Tensor> {
+    match (all, x.parts()) {
+        (_, None) => Ok(x.clone()),
+        (true, _) => Ok(shown(x)?.map_or_else(|| x.clone(), |(whole, _)| whole)),
+        (false, Some((_, levels))) => Ok(without_level(x, levels[levels.len() - 1])?.0),
+    }
 }
 
 /// A tensor that stands for one example of `physical`, whose first axes are those of `levels`.

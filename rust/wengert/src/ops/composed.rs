@@ -4,7 +4,7 @@ use super::fused::softmax::{implicit_dim, softmax};
 use super::select::nonzero_columns;
 use super::tags::*;
 use super::{Call, Dest, Output, Row, binary, norm, unary};
-use crate::batch::{Batching, axes};
+use crate::batch::{Batching, axes, compose};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 
@@ -86,7 +86,7 @@ pub const ROWS: &[Row] = &[
             _ => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
         },
     )
-    .batched(Batching::Pointwise),
+    .batched(Batching::Own(compose::choose)),
     row!(
         "clamp" aka "clip",
         "(input, min: Operand? = None, max: Operand? = None)",

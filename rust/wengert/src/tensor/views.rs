@@ -78,6 +78,9 @@ impl Tensor {
         let base = base.unwrap_or_else(|| self.clone());
         let view =
             Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind);
+        if crate::graph::transform::may_be_active() {
+            view.inherit_birth(self);
+        }
         if inference && !self.is_inference() {
             // Not recorded, but the view still stands for a tensor that requires grad.
             view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
