@@ -205,9 +205,7 @@ def _generate(cls: type[Function]) -> type[Function]:
             several = isinstance(found, tuple)
             pairs = [context._whole(t) for t in (found if several else (found,))]
         dims = _leaves(call.out_dims, len(pairs))
-        results = [
-            call.along(t, d, wanted) for (t, d), wanted in zip(pairs, dims, strict=True)
-        ]
+        results = [call.along(t, d, wanted) for (t, d), wanted in zip(pairs, dims, strict=True)]
         return tuple(results) if several else results[0]
 
     generated = cast(
