@@ -257,9 +257,12 @@ def test_anomaly_mode_looks_at_all_cotangents():
     x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     y = x.sqrt()
     v = torch.stack([torch.ones(2), torch.zeros(2)]).double()
-    with pytest.warns(UserWarning), torch.autograd.detect_anomaly():  # noqa: SIM117
-        with pytest.raises(RuntimeError, match="SqrtBackward0' returned nan"):
-            torch.autograd.grad(y, x, v, is_grads_batched=True)
+    with (
+        pytest.warns(UserWarning, match="SqrtBackward0"),
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(RuntimeError, match="SqrtBackward0' returned nan"),
+    ):
+        torch.autograd.grad(y, x, v, is_grads_batched=True)
 
 
 def test_a_batch_of_no_cotangents():

@@ -181,9 +181,8 @@ def _generate(cls: type[Function]) -> type[Function]:
             pairs = []
             for i, g in enumerate(found):
                 shape = call.shapes[i] if i < len(call.shapes) else None
-                if isinstance(g, Tensor) and shape is not None and g.shape != shape:
-                    g = g.sum_to_size(shape)
-                pairs.append(context._whole(g))
+                summed = isinstance(g, Tensor) and shape is not None and g.shape != shape
+                pairs.append(context._whole(g.sum_to_size(shape) if summed else g))
         results = []
         for i, (g, d) in enumerate(pairs):
             wanted = call.dims[i] if i < len(call.dims) else None
