@@ -163,7 +163,7 @@ def test_two_rules_are_one_too_many():
     class Twice(Sine):
         generate_vmap_rule = True
 
-    with pytest.raises(RuntimeError, match="both generate_vmap_rule=True and an overriden vmap"):
+    with pytest.raises(RuntimeError, match="both generate_vmap_rule=True and an overridden vmap"):
         vmap(Twice.apply)(randn(2, 3))
 
 

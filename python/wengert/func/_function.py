@@ -40,8 +40,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
         raise RuntimeError(
             f"You tried to vmap over {cls.__name__}, but it has both "
             "generate_vmap_rule=True and an "
-            "overriden vmap staticmethod. Please set generate_vmap_rule=False or delete the "
-            "overriden vmap staticmethod to avoid ambiguity. For more details, please see "
+            "overridden vmap staticmethod. Please set generate_vmap_rule=False or delete the "
+            "overridden vmap staticmethod to avoid ambiguity. For more details, please see "
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
     if not cls.generate_vmap_rule and not own_rule:
