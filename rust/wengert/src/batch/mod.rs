@@ -270,12 +270,15 @@ pub fn examples(x: &Tensor) -> Option<(Tensor, Levels)> {
     x.parts()
 }
 
+/// A tensor behind a batched one, and its levels, each with the axis that it was.
+pub type Shown = (Tensor, SmallVec<[(u32, usize); 2]>);
+
 /// The tensor that a batched one was made of, and each level with the axis that it was, the outermost
 /// first; for the printer.
 ///
 /// # Errors
 /// A view cannot be brought up to date.
-pub fn shown(x: &Tensor) -> Result<Option<(Tensor, SmallVec<[(u32, usize); 2]>)>> {
+pub fn shown(x: &Tensor) -> Result<Option<Shown>> {
     let Some((mut whole, levels)) = x.parts() else { return Ok(None) };
     let mut axes = x.batch_axes();
     axes.resize(levels.len(), 0);
