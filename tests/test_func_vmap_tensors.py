@@ -3,7 +3,7 @@
 import pytest
 import wengert as torch
 from func_support import close, randn
-from wengert.func import vmap
+from wengert.func import hessian, vmap
 
 UNARY = [
     lambda x: -x,
@@ -229,4 +229,19 @@ def test_representation():
     assert texts[0] == "BatchedTensor(lvl=1, bdim=0, value=\n    tensor([[1., 2.]])\n)"
     assert texts[1].startswith(
         "BatchedTensor(lvl=2, bdim=0, value=\n    BatchedTensor(lvl=1, bdim=0"
+    )
+
+
+def test_one_mask_picks_as_many_elements_of_each_example():
+    x, mask = randn(3, 4), torch.tensor([True, False, True, False])
+    close(vmap(torch.masked_select, (0, None))(x, mask), x[:, ::2])
+    with pytest.raises(RuntimeError, match="vmap over `mask`"):
+        vmap(torch.masked_select)(x, x > 0)
+
+
+def test_second_derivatives_by_places_in_memory():
+    x = randn(4)
+    close(
+        hessian(lambda x: (x.as_strided((2, 2), (1, 1)) ** 2).sum())(x),
+        torch.diag(torch.tensor([2.0, 4.0, 2.0, 0.0]).double()),
     )

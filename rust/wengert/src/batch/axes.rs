@@ -284,8 +284,12 @@ pub(crate) fn ravel(call: &Call<'_>) -> Result<Ruling> {
 /// Places in memory, counted from where the first example begins. Every example's are as far from its
 /// own first element.
 pub(crate) fn as_strided(call: &Call<'_>) -> Result<Ruling> {
-    let physical = super::spread(call.args.tensor(0), &call.levels)?;
-    let k = call.levels.len();
+    let (x, k) = (call.args.tensor(0), call.levels.len());
+    let mut physical = super::spread(x, &call.levels)?;
+    if physical.layout().overlaps_itself() && x.is_contiguous() {
+        // Repeated without copying: examples of a tangent have memory of their own each.
+        physical = cast::clone(&physical)?;
+    }
     let before = |own: &mut dyn Iterator<Item = i64>, wanted: &[i64]| {
         Value::Ints(own.chain(wanted.iter().copied()).collect())
     };

@@ -212,6 +212,20 @@ pub(crate) fn choose(call: &Call<'_>) -> Result<Ruling> {
     )
 }
 
+/// As many elements of each example as the one mask has.
+pub(crate) fn masked_select(call: &Call<'_>) -> Result<Ruling> {
+    if !call.is_batched(1) {
+        return Ok(Ruling::Decline);
+    }
+    bail!(
+        Value,
+        "",
+        "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) We cannot support this \
+         because for each batch this would return a differently shaped Tensor. Use \
+         torch.where(mask, self, 0) instead."
+    )
+}
+
 /// The value is a number, which may differ from example to example.
 pub(crate) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
     let (x, mask, value) = (call.args.tensor(0), call.args.tensor(1), call.args.tensor(2));

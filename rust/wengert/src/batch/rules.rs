@@ -37,9 +37,6 @@ pub enum Batching {
 pub(crate) const DYNAMIC: &str = "vmap: We do not support batching operators that can output dynamic shape. \
     Attempted to vmap over aten::nonzero. The number of positions differs from example to example; \
     use torch.where(condition, a, b) instead.";
-pub(crate) const MASKED_SELECT: &str = "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) \
-    We cannot support this because for each batch this would return a differently shaped Tensor. Use \
-    torch.where(mask, self, 0) instead.";
 pub(crate) const EQUAL: &str = "Batching rule not implemented for aten::equal. We could not generate a \
     fallback: it gives one truth value, and there would be one per example. Use (a == b).all().";
 pub(crate) const ALLCLOSE: &str = "vmap over torch.allclose isn't supported yet: it gives one truth value, and \

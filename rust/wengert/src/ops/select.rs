@@ -359,7 +359,7 @@ pub const ROWS: &[Row] = &[
         &[" The elements where a mask is true, in row-major order."],
         |c| Ok(masked_select(c.tensor(0), c.tensor(1))?.into()),
     )
-    .batched(Batching::Refuse(rules::MASKED_SELECT)),
+    .batched(Batching::Own(compose::masked_select)),
     Row::make(
         "masked_fill",
         &["(input, mask, value: Operand)"],
