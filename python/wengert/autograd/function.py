@@ -213,6 +213,11 @@ def _bind(
         bound.apply_defaults()
         if bound.kwargs:
             name = next(iter(bound.kwargs))
+            if _core._vmap_depth() and any(isinstance(t, Tensor) for t in bound.kwargs.values()):
+                raise NotImplementedError(
+                    "Run vmap on autograd.Function with kwarg-only Tensor args. Please do not pass "
+                    f"kwarg-only Tensors to autograd.Function. Got: {bound.kwargs}"
+                )
             raise TypeError(f"forward() got an unexpected keyword argument {name!r}")
         return bound.args
     code = getattr(forward, "__code__", None)

@@ -10,9 +10,10 @@ from ._forward import jvp, linearize
 from ._jacobian import hessian, jacfwd, jacrev
 from ._module import functional_call, stack_module_state
 from ._reverse import grad, grad_and_value, vjp
-from ._vmap import vmap
+from ._vmap import debug_unwrap, vmap
 
 __all__ = [
+    "debug_unwrap",
     "functional_call",
     "grad",
     "grad_and_value",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from wengert import _core
+from wengert._core import Tensor
+from wengert.utils._pytree import tree_flatten, tree_unflatten
+
 Argnums = int | tuple[int, ...]
 
 
@@ -16,12 +20,24 @@ def slice_argnums(args: tuple[Any, ...], argnums: Argnums, as_tuple: bool = True
 
 
 def replace_args(args: tuple[Any, ...], new: tuple[Any, ...], argnums: Argnums) -> tuple[Any, ...]:
-    """The arguments with those at the given places replaced."""
+    """The arguments with those at the given places replaced.
+
+    The function may write to any of its arguments, so the others are its own, too.
+    """
     places = _places(argnums, len(args))
-    result = list(args)
-    for place, value in zip((places,) if isinstance(places, int) else places, new, strict=True):
-        result[place] = value
-    return tuple(result)
+    result = dict(zip((places,) if isinstance(places, int) else places, new, strict=True))
+    return tuple(result[i] if i in result else _own(arg) for i, arg in enumerate(args))
+
+
+def _own(arg: Any) -> Any:
+    if isinstance(arg, Tensor):
+        return _core._transform_own(arg)
+    leaves, spec = tree_flatten(arg)
+    if not any(isinstance(leaf, Tensor) for leaf in leaves):
+        return arg
+    return tree_unflatten(
+        [_core._transform_own(t) if isinstance(t, Tensor) else t for t in leaves], spec
+    )
 
 
 def _places(argnums: Argnums, count: int) -> Argnums:

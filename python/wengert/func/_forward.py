@@ -87,7 +87,7 @@ def _run(
     try:
         duals = tree_unflatten(
             [
-                _core._make_dual(p, t, level)
+                _core._make_dual(p, _core._transform_own(t), level)
                 for p, t in zip(flat_primals, flat_tangents, strict=True)
             ],
             primals_spec,

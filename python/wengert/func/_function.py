@@ -1,25 +1,25 @@
 """`autograd.Function` under `vmap`.
 
 A function with a `vmap` staticmethod gets its batch there: the innermost level in which an argument
-has examples is taken off while it runs, and its results are examples in that level again. A
-function with `generate_vmap_rule` is applied to one example after the other, which needs nothing of
-it and keeps whatever derivatives it has.
+has examples is taken off while it runs, and its results are examples in that level again. Of a
+function with `generate_vmap_rule` the static methods run once, on batched tensors, see
+`_generated`.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, NoReturn
 
-import wengert
 from wengert import _core
 from wengert._core import Tensor
 from wengert.autograd.function import Function
 from wengert.utils._pytree import (
-    TreeSpec,
     _broadcast_to_and_flatten,
     tree_flatten,
     tree_unflatten,
 )
+
+from ._generated import apply_generated
 
 
 class VmapInfo(NamedTuple):
@@ -40,8 +40,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
         raise RuntimeError(
             f"You tried to vmap over {cls.__name__}, but it has both "
             "generate_vmap_rule=True and an "
-            "overriden vmap staticmethod. Please set generate_vmap_rule=False or delete the "
-            "overriden vmap staticmethod to avoid ambiguity. For more details, please see "
+            "overridden vmap staticmethod. Please set generate_vmap_rule=False or delete the "
+            "overridden vmap staticmethod to avoid ambiguity. For more details, please see "
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
     if not cls.generate_vmap_rule and not own_rule:
@@ -61,7 +61,9 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
     suspended = _core._suspend_levels(level)
     try:
         if cls.generate_vmap_rule:
-            result = _one_by_one(cls, unwrapped, dims, spec, size)
+            result = apply_generated(
+                cls, size, randomness, tree_unflatten(unwrapped, spec), tree_unflatten(dims, spec)
+            )
         else:
             result = cls.vmap(
                 VmapInfo(size, randomness),
@@ -71,33 +73,6 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
     finally:
         _core._resume_levels(suspended)
     return _wrapped(result, level)
-
-
-def _one_by_one(
-    cls: type[Function], flat: list[Any], dims: list[Any], spec: TreeSpec, size: int
-) -> tuple[Any, Any]:
-    """Results of single examples, stacked, and the axis they are stacked along."""
-    examples = [
-        [arg] * size if dim is None else list(arg.unbind(dim))
-        for arg, dim in zip(flat, dims, strict=True)
-    ]
-    rows, out_spec = [], None
-    for example in zip(*examples, strict=True):
-        outputs, out_spec = tree_flatten(cls.apply(*tree_unflatten(example, spec)))
-        rows.append(outputs)
-    if out_spec is None:
-        raise RuntimeError(
-            f"You tried to vmap over {cls.__name__} with a batch of size 0, for which "
-            "generate_vmap_rule=True cannot find the shape of the result: override the vmap "
-            "staticmethod"
-        )
-    stacked: list[Any] = []
-    axes: list[int | None] = []
-    for column in zip(*rows, strict=True):
-        tensors = isinstance(column[0], Tensor)
-        stacked.append(wengert.stack(column) if tensors else column[0])
-        axes.append(0 if tensors else None)
-    return tree_unflatten(stacked, out_spec), tree_unflatten(axes, out_spec)
 
 
 def _wrapped(result: Any, level: int) -> Any:
@@ -121,8 +96,6 @@ def _wrapped(result: Any, level: int) -> Any:
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
 
-    if isinstance(output, Tensor) and isinstance(out_dims, tuple) and len(out_dims) == 1:
-        out_dims = out_dims[0]
     flat_dims = _broadcast_to_and_flatten(out_dims, spec)
     if flat_dims is None:
         incompatible()

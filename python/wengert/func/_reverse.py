@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import wengert
 from wengert import _core
 from wengert._core import Tensor, enable_grad, is_grad_enabled, no_grad
 from wengert.autograd.grad_mode import inference_mode
@@ -255,6 +256,11 @@ def vjp_with_argnums(
                 f"primal output: {pretty(output_spec)}"
             )
         for i, (g, t) in enumerate(zip(flat, outputs, strict=True)):
+            if g is None:
+                if t.numel() != 1:
+                    raise RuntimeError("grad can be implicitly created only for scalar outputs")
+                flat[i] = wengert.ones_like(t.detach())
+                continue
             if g.shape != t.shape:
                 raise RuntimeError(
                     f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] "

@@ -315,3 +315,33 @@ def _run_chunks(
         for column, dim in zip(zip(*found, strict=True), flat_out, strict=True)
     ]
     return tree_unflatten(joined, out_spec)
+
+
+def debug_unwrap(tensor: Tensor, *, recurse: bool = True) -> Tensor:
+    """The tensor behind one that `vmap` shows, to look at while debugging.
+
+    What is seen must not be used in computations: the transforms do not know of it.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        An example inside `vmap`, or any other tensor.
+    recurse : bool
+        Whether to look behind all calls of `vmap`, or the innermost one only.
+
+    Returns
+    -------
+    Tensor
+        The tensor that has all examples; `tensor` itself if it has no others.
+
+    Examples
+    --------
+    >>> import wengert
+    >>> from wengert.func import debug_unwrap, vmap
+    >>> def f(x):
+    ...     print(debug_unwrap(x))
+    ...     return x
+    >>> y = vmap(f)(wengert.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    return _core._unwrapped(tensor, recurse)

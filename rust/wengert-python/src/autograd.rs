@@ -270,7 +270,8 @@ pub fn backward(
 ///     Give None for inputs that the outputs do not depend on, instead of an error.
 /// is_grads_batched : bool
 ///     Take the first axis of each of `grad_outputs` as that many vectors, and give a gradient for
-///     each, stacked along a new first axis.
+///     each, stacked along a new first axis. The graph is walked once: hooks and the `backward` of
+///     functions see one vector that stands for all, as inside `vmap`.
 /// materialize_grads : bool
 ///     Give zeros for such inputs.
 ///

@@ -177,7 +177,7 @@ impl Source for Printed {
 
 /// `BatchedTensor(lvl=1, bdim=0, value=...)`, as PyTorch prints it.
 pub fn repr(t: &Tensor) -> Option<String> {
-    let (physical, levels) = batch::examples(t)?;
+    let (physical, levels) = batch::shown(t).ok()??;
     let made_by = physical.grad_fn().map(|e| e.node.name().to_string());
     let suffixes = Suffixes {
         grad_fn: made_by.as_deref(),
@@ -185,10 +185,10 @@ pub fn repr(t: &Tensor) -> Option<String> {
         ..Suffixes::default()
     };
     let mut text = format::tensor(&Printed(physical), &suffixes, &format::printoptions());
-    for (axis, &id) in levels.iter().enumerate() {
-        let level = batch::depth_of(id).unwrap_or(axis + 1);
+    for (place, &(id, axis)) in levels.iter().enumerate() {
+        let level = batch::depth_of(id).unwrap_or(place + 1);
         let inner: String = text.lines().map(|line| format!("    {line}\n")).collect();
-        text = format!("BatchedTensor(lvl={level}, bdim=0, value=\n{inner})");
+        text = format!("BatchedTensor(lvl={level}, bdim={axis}, value=\n{inner})");
     }
     Some(text)
 }
@@ -316,8 +316,8 @@ pub fn _remove_batch_dim<'py>(
     wrap(input.py(), guarded(|| batch::remove_axis(&t, level, size, dim))?)
 }
 
-/// The tensor with the examples of a level as its first axis, and 0; or the tensor itself and None if
-/// it has no examples in that level.
+/// The tensor with the examples of a level as an axis, the one they were or the first, and that axis; or
+/// the tensor itself and None if it has no examples in that level.
 #[pyfunction]
 pub fn _unwrap_batched<'py>(
     input: &Bound<'py, PyTensor>,
@@ -357,6 +357,20 @@ pub fn _transform_active() -> bool {
 pub fn _transform_lift<'py>(input: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTensor>> {
     let t = input.get().tensor();
     wrap(input.py(), guarded(|| transform::lift(&t))?)
+}
+
+/// An argument of a transform's function that is not differentiated.
+#[pyfunction]
+pub fn _transform_own<'py>(input: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTensor>> {
+    let t = input.get().tensor();
+    wrap(input.py(), guarded(|| transform::own(&t))?)
+}
+
+/// What a batched tensor was made of, altogether or by the innermost `vmap`.
+#[pyfunction]
+pub fn _unwrapped<'py>(input: &Bound<'py, PyTensor>, all: bool) -> PyResult<Bound<'py, PyTensor>> {
+    let t = input.get().tensor();
+    wrap(input.py(), guarded(|| batch::unwrapped(&t, all))?)
 }
 
 fn list(values: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
@@ -490,6 +504,8 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_transform_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_active, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_lift, m)?)?;
+    m.add_function(wrap_pyfunction!(_transform_own, m)?)?;
+    m.add_function(wrap_pyfunction!(_unwrapped, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_cut, m)?)?;
     m.add_function(wrap_pyfunction!(_transform_gradients, m)?)
 }

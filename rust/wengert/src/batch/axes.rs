@@ -60,7 +60,7 @@ fn only_first(call: &Call<'_>) -> Option<Args> {
     if others.clone().any(batched) { None } else { Some(align::physicals(call.args)) }
 }
 
-pub(super) fn along(call: &Call<'_>, extra: usize) -> Result<Ruling> {
+pub(crate) fn along(call: &Call<'_>, extra: usize) -> Result<Ruling> {
     let Some(mut args) = only_first(call) else { return Ok(Ruling::Decline) };
     let n = call.rank(0);
     if n == 0 && extra == 0 || !shift(call, &mut args, n + extra, call.levels.len()) {
@@ -71,7 +71,7 @@ pub(super) fn along(call: &Call<'_>, extra: usize) -> Result<Ruling> {
 
 /// Tensors spread over all levels, with `less` axes fewer than the first one each, so that none of
 /// their axes is matched with a level.
-pub(super) fn spread(call: &Call<'_>, less: usize) -> Result<Ruling> {
+pub(crate) fn spread(call: &Call<'_>, less: usize) -> Result<Ruling> {
     let n = call.rank(0);
     let mut others = super::tensors(call.args).skip(1);
     let one_rank = others.all(|t| t.ndim() + less == n || t.is_wrapped_number());
@@ -92,7 +92,7 @@ fn position(call: &Call<'_>, name: &str) -> Option<usize> {
     call.signature.params.iter().position(|p| p.name == name)
 }
 
-pub(super) fn reduce(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn reduce(call: &Call<'_>) -> Result<Ruling> {
     let Some(mut args) = only_first(call) else { return Ok(Ruling::Decline) };
     let (n, k) = (call.rank(0), call.levels.len());
     let Some(at) = position(call, "dim") else {
@@ -146,7 +146,7 @@ fn flat(call: &Call<'_>) -> Result<Tensor> {
 }
 
 /// Reductions over one axis, or over all as if they were one.
-pub(super) fn flat_reduce(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn flat_reduce(call: &Call<'_>) -> Result<Ruling> {
     let k = call.levels.len() as i64;
     let no = Value::Number(Scalar::Bool(false));
     let over_all = match position(call, "dim") {
@@ -173,7 +173,7 @@ pub(super) fn flat_reduce(call: &Call<'_>) -> Result<Ruling> {
 }
 
 /// `max` and `min`, in all their forms.
-pub(super) fn extremum(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn extremum(call: &Call<'_>) -> Result<Ruling> {
     match call.args.overload {
         0 => {
             let name = if call.row.name == "max" { "amax" } else { "amin" };
@@ -189,7 +189,7 @@ pub(super) fn extremum(call: &Call<'_>) -> Result<Ruling> {
     }
 }
 
-pub(super) fn implicit_softmax(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn implicit_softmax(call: &Call<'_>) -> Result<Ruling> {
     let Some(mut args) = only_first(call) else { return Ok(Ruling::Decline) };
     let n = call.rank(0);
     if matches!(args.values[1], Value::None) {
@@ -202,7 +202,7 @@ pub(super) fn implicit_softmax(call: &Call<'_>) -> Result<Ruling> {
     call.run(&args)
 }
 
-pub(super) fn permute(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn permute(call: &Call<'_>) -> Result<Ruling> {
     let mut args = align::physicals(call.args);
     let (n, k) = (call.rank(0), call.levels.len());
     let all_named = call.args.ints(1).len() == n;
@@ -224,7 +224,7 @@ fn identity(mut args: Args, k: usize) -> Args {
     args
 }
 
-pub(super) fn squeeze(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn squeeze(call: &Call<'_>) -> Result<Ruling> {
     let mut args = align::physicals(call.args);
     let (x, k) = (call.args.tensor(0), call.levels.len());
     if args.overload == 0 {
@@ -250,7 +250,7 @@ fn number(call: &Call<'_>) -> Result<Ruling> {
     Ok(Ruling::Physical(view::reshape_to(&x, x.shape())?.into()))
 }
 
-pub(super) fn t(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn t(call: &Call<'_>) -> Result<Ruling> {
     let x = align::align(call.args.tensor(0), &call.levels, call.rank(0))?;
     let y = match call.rank(0) {
         0 | 1 => view::reshape_to(&x, x.shape())?,
@@ -267,7 +267,7 @@ fn copied(call: &Call<'_>, y: Tensor) -> Result<Ruling> {
 }
 
 /// The last two axes swapped, if there are any.
-pub(super) fn adjoint(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn adjoint(call: &Call<'_>) -> Result<Ruling> {
     let x = align::align(call.args.tensor(0), &call.levels, call.rank(0))?;
     match call.rank(0) {
         0 => copied(call, x),
@@ -276,16 +276,20 @@ pub(super) fn adjoint(call: &Call<'_>) -> Result<Ruling> {
     }
 }
 
-pub(super) fn ravel(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn ravel(call: &Call<'_>) -> Result<Ruling> {
     let (x, one) = (call.args.values[0].clone(), Value::Ints(smallvec![-1]));
     Ok(Ruling::Finished(super::invoke("reshape", 0, [x, one])?.into()))
 }
 
 /// Places in memory, counted from where the first example begins. Every example's are as far from its
 /// own first element.
-pub(super) fn as_strided(call: &Call<'_>) -> Result<Ruling> {
-    let physical = super::spread(call.args.tensor(0), &call.levels)?;
-    let k = call.levels.len();
+pub(crate) fn as_strided(call: &Call<'_>) -> Result<Ruling> {
+    let (x, k) = (call.args.tensor(0), call.levels.len());
+    let mut physical = super::spread(x, &call.levels)?;
+    if physical.layout().overlaps_itself() && x.is_contiguous() {
+        // Repeated without copying: examples of a tangent have memory of their own each.
+        physical = cast::clone(&physical)?;
+    }
     let before = |own: &mut dyn Iterator<Item = i64>, wanted: &[i64]| {
         Value::Ints(own.chain(wanted.iter().copied()).collect())
     };
@@ -298,7 +302,7 @@ pub(super) fn as_strided(call: &Call<'_>) -> Result<Ruling> {
     call.run(&args)
 }
 
-pub(super) fn reshape(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn reshape(call: &Call<'_>) -> Result<Ruling> {
     to_shape(call, call.args.ints(1))
 }
 
@@ -323,14 +327,14 @@ fn to_shape(call: &Call<'_>, wanted: &[i64]) -> Result<Ruling> {
 }
 
 /// `view_as` and `expand_as`: only the shape of the other tensor matters.
-pub(super) fn like_other(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn like_other(call: &Call<'_>) -> Result<Ruling> {
     let shape: Ints = call.args.tensor(1).shape().iter().map(|&s| s as i64).collect();
     let name = if call.row.name == "view_as" { "view" } else { "expand" };
     let x = call.args.values[0].clone();
     Ok(Ruling::Finished(super::invoke(name, 0, [x, Value::Ints(shape)])?.into()))
 }
 
-pub(super) fn expand(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn expand(call: &Call<'_>) -> Result<Ruling> {
     let (x, wanted) = (call.args.tensor(0), call.args.ints(1));
     if wanted.len() < x.ndim() {
         return Ok(Ruling::Decline);
@@ -346,7 +350,7 @@ pub(super) fn expand(call: &Call<'_>) -> Result<Ruling> {
 }
 
 /// `new_zeros` and its kin: a batched tensor makes batched ones, which can be written to.
-pub(super) fn sized(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn sized(call: &Call<'_>) -> Result<Ruling> {
     let mut args = align::physicals(call.args);
     let wanted = call
         .signature

@@ -1,10 +1,17 @@
 //! Gradients of batched tensors, and of many cotangents at once.
 //!
 //! Examples are independent, so one pass over the physical graph gives every example its own
-//! gradient, provided that outputs, cotangents and inputs have their examples in the same levels. A
-//! level for which that does not hold is looped over: for one example at a time the cotangents of all
-//! others are zero (or not there, where the graph does not know the level at all). That is what a
-//! batch of cotangents over one graph comes to, as in a Jacobian.
+//! gradient, provided that outputs and inputs have their examples in the same levels. A level that
+//! outputs have and inputs do not is looped over: for one example at a time the cotangents of all
+//! others are zero.
+//!
+//! Levels that only the cotangents have, as rows of a Jacobian do, stay *on the pass*: what flows
+//! through the physical graph are batched tensors, rules are run once on them, and their algebra is
+//! turned to the examples where it meets them ([`lift`](super::lift)). What is saved has no examples
+//! and is not repeated. A rule that cannot be run so (a kernel that knows nothing of batches, a
+//! function of a user's that looks at values) is run for one example at a time
+//! ([`rule`](super::each::rule)), and the pass goes on with all of them. Hooks on the way see
+//! batched tensors.
 
 use super::{Levels, levels_of, size_of_level, spread};
 use crate::graph::{self, Backward, Point};
@@ -109,6 +116,47 @@ struct Root {
     cotangent: Tensor,
 }
 
+impl Root {
+    /// The cotangent for the physical graph: batched in the levels that the graph does not know.
+    fn seed(&self) -> Result<Tensor> {
+        let levels = levels_of(&self.cotangent, "grad")?;
+        let extra: Levels = levels.iter().copied().filter(|id| !self.levels.contains(id)).collect();
+        if extra.is_empty() {
+            return spread(&self.cotangent, &self.levels);
+        }
+        let all = union(&levels, &self.levels);
+        let whole = spread(&self.cotangent, &all)?;
+        Tensor::example_of(&in_order(&whole, &all, extra.iter().chain(&self.levels))?, &extra)
+    }
+}
+
+/// Levels of both lists, the outermost first.
+fn union(a: &[u32], b: &[u32]) -> Levels {
+    let mut all: Levels = a.iter().chain(b).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A physical tensor with its first axes, those of the levels `from`, in another order.
+fn in_order<'a>(whole: &Tensor, from: &[u32], to: impl Iterator<Item = &'a u32>) -> Result<Tensor> {
+    let place = |id: &u32| from.iter().position(|f| f == id).unwrap_or_default() as i64;
+    let mut order: SmallVec<[i64; 5]> = to.map(place).collect();
+    if order.is_sorted() {
+        return Ok(whole.clone());
+    }
+    order.extend(order.len() as i64..whole.ndim() as i64);
+    view::permute(whole, &order)
+}
+
+/// A gradient on the physical graph, at a tensor whose first axes are those of `levels`.
+fn wrapped(g: &Tensor, levels: &[u32]) -> Result<Tensor> {
+    let Some((physical, extra)) = g.parts() else { return Tensor::example_of(g, levels) };
+    let from: Levels = extra.iter().chain(levels).copied().collect();
+    let all = union(&extra, levels);
+    Tensor::example_of(&in_order(&physical, &from, all.iter())?, &all)
+}
+
 struct Search {
     wanted: Vec<(Point, Levels)>,
 }
@@ -117,11 +165,6 @@ impl Search {
     /// A level in which not all have examples that should, except those dealt with.
     fn uneven(&self, roots: &[Root], done: &[u32]) -> Result<Option<u32>> {
         for root in roots {
-            let given = levels_of(&root.cotangent, "grad")?;
-            let unknown = given.iter().find(|id| !root.levels.contains(id));
-            if let Some(&id) = unknown {
-                return Ok(Some(id));
-            }
             for &id in root.levels.iter().filter(|id| !done.contains(id)) {
                 if self.wanted.iter().any(|(_, levels)| !levels.contains(&id)) {
                     return Ok(Some(id));
@@ -139,12 +182,12 @@ impl Search {
         let mut seeds = Vec::with_capacity(roots.len());
         for root in roots {
             outputs.push(root.physical.clone());
-            seeds.push(Some(spread(&root.cotangent, &root.levels)?));
+            seeds.push(Some(root.seed()?));
         }
         let inputs: Vec<Point> = self.wanted.iter().map(|(t, _)| t.clone()).collect();
         let found = graph::grad_at(&outputs, &seeds, &inputs, options)?;
         let wrap = |(g, (_, levels)): (Option<Tensor>, &(Point, Levels))| {
-            g.map(|g| Tensor::example_of(&g, levels)).transpose()
+            g.map(|g| wrapped(&g, levels)).transpose()
         };
         found.into_iter().zip(&self.wanted).map(wrap).collect()
     }

@@ -39,7 +39,7 @@ fn finished(t: Tensor) -> Result<Ruling> {
 
 // Products. --------------------------------------------------------------------------------------
 
-pub(super) fn matmul(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn matmul(call: &Call<'_>) -> Result<Ruling> {
     let (a, b) = (call.args.tensor(0), call.args.tensor(1));
     match product(call, a, b)? {
         Some(y) => Ok(Ruling::Physical(y.into())),
@@ -78,7 +78,7 @@ fn product(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Option<Tensor>> {
 }
 
 /// Products for certain numbers of axes only.
-pub(super) fn exact_matmul(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn exact_matmul(call: &Call<'_>) -> Result<Ruling> {
     let wanted = match call.row.name {
         "mm" => (2, 2),
         "mv" => (2, 1),
@@ -101,7 +101,7 @@ fn fit(a: &Tensor, b: &Tensor) -> bool {
 }
 
 /// `beta * input + alpha * (a @ b)`.
-pub(super) fn added_matmul(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn added_matmul(call: &Call<'_>) -> Result<Ruling> {
     let (input, a, b) = (call.args.tensor(0), call.args.tensor(1), call.args.tensor(2));
     let (beta, alpha) = (call.args.number(3), call.args.number(4));
     let name = match call.row.name {
@@ -126,7 +126,7 @@ pub(super) fn added_matmul(call: &Call<'_>) -> Result<Ruling> {
     finished(binary("add", &scaled(input.clone(), beta)?, &product)?)
 }
 
-pub(super) fn outer(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn outer(call: &Call<'_>) -> Result<Ruling> {
     let (a, b) = (call.args.tensor(0), call.args.tensor(1));
     if a.ndim() != 1 || b.ndim() != 1 {
         return Ok(Ruling::Decline);
@@ -134,7 +134,7 @@ pub(super) fn outer(call: &Call<'_>) -> Result<Ruling> {
     finished(binary("mul", &unary("unsqueeze", a, &[int(1)])?, b)?)
 }
 
-pub(super) fn inner(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn inner(call: &Call<'_>) -> Result<Ruling> {
     let (a, b) = (call.args.tensor(0), call.args.tensor(1));
     match b.ndim() {
         1 if a.ndim() > 0 && fit(a, b) => matmul(call),
@@ -145,7 +145,7 @@ pub(super) fn inner(call: &Call<'_>) -> Result<Ruling> {
     }
 }
 
-pub(super) fn linear(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn linear(call: &Call<'_>) -> Result<Ruling> {
     if call.rank(0) == 0 || call.rank(1) != 2 {
         return Ok(Ruling::Decline);
     }
@@ -163,7 +163,7 @@ pub(super) fn linear(call: &Call<'_>) -> Result<Ruling> {
     })
 }
 
-pub(super) fn diag(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn diag(call: &Call<'_>) -> Result<Ruling> {
     let x = align::align(call.args.tensor(0), &call.levels, call.rank(0))?;
     let offset = call.args.int(1);
     let y = match call.rank(0) {
@@ -174,7 +174,7 @@ pub(super) fn diag(call: &Call<'_>) -> Result<Ruling> {
     Ok(Ruling::Physical(y.into()))
 }
 
-pub(super) fn fill(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn fill(call: &Call<'_>) -> Result<Ruling> {
     let (x, value) = (call.args.tensor(0), call.args.tensor(1));
     if value.ndim() > 0 {
         return Ok(Ruling::Decline);
@@ -198,8 +198,36 @@ pub(super) fn fill(call: &Call<'_>) -> Result<Ruling> {
     finished(binary("copy_", &place, value)?)
 }
 
+/// `where`: between two tensors, or the places of what is true.
+pub(crate) fn choose(call: &Call<'_>) -> Result<Ruling> {
+    if call.args.overload == 0 {
+        return super::rules::pointwise(call);
+    }
+    bail!(
+        Value,
+        "",
+        "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap \
+         over aten::where. The number of places differs from example to example; give where() the \
+         two tensors to choose from."
+    )
+}
+
+/// As many elements of each example as the one mask has.
+pub(crate) fn masked_select(call: &Call<'_>) -> Result<Ruling> {
+    if !call.is_batched(1) {
+        return Ok(Ruling::Decline);
+    }
+    bail!(
+        Value,
+        "",
+        "vmap: Attempted to vmap over `mask` in torch.masked_select(self, mask) We cannot support this \
+         because for each batch this would return a differently shaped Tensor. Use \
+         torch.where(mask, self, 0) instead."
+    )
+}
+
 /// The value is a number, which may differ from example to example.
-pub(super) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
     let (x, mask, value) = (call.args.tensor(0), call.args.tensor(1), call.args.tensor(2));
     if value.ndim() > 0 {
         return Ok(Ruling::Decline);
@@ -215,7 +243,7 @@ pub(super) fn masked_fill(call: &Call<'_>) -> Result<Ruling> {
 
 // Joins. -----------------------------------------------------------------------------------------
 
-pub(super) fn join(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn join(call: &Call<'_>) -> Result<Ruling> {
     let parts = call.args.tensors(0);
     let n = parts.first().map_or(0, Tensor::ndim);
     if parts.iter().any(|t| t.ndim() != n) {
@@ -247,7 +275,7 @@ pub(super) fn join(call: &Call<'_>) -> Result<Ruling> {
 // Look-ups. --------------------------------------------------------------------------------------
 
 /// Operations along an axis at positions that a vector names.
-pub(super) fn at_index(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn at_index(call: &Call<'_>) -> Result<Ruling> {
     let n = call.rank(0);
     let source = call.args.values.get(3).and_then(Value::as_tensor);
     if call.is_batched(2) || n == 0 || source.is_some_and(|s| s.ndim() != n) {
@@ -264,7 +292,7 @@ pub(super) fn at_index(call: &Call<'_>) -> Result<Ruling> {
 }
 
 /// `index_put` and `index_put_`, with an index for every axis that is named.
-pub(super) fn index_put(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn index_put(call: &Call<'_>) -> Result<Ruling> {
     let (x, values) = (call.args.tensor(0), call.args.tensor(2));
     let indices: Vec<Option<Tensor>> = call.args.tensors(1).iter().cloned().map(Some).collect();
     if call.row.name == "index_put_" {
@@ -280,21 +308,21 @@ pub(super) fn index_put(call: &Call<'_>) -> Result<Ruling> {
     finished(whole)
 }
 
-pub(super) fn embedding(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn embedding(call: &Call<'_>) -> Result<Ruling> {
     if call.is_batched(1) {
         return Ok(Ruling::Decline);
     }
     call.run(&align::physicals(call.args))
 }
 
-pub(super) fn take(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn take(call: &Call<'_>) -> Result<Ruling> {
     if call.is_batched(0) {
         return Ok(Ruling::Decline);
     }
     call.run(&align::physicals(call.args))
 }
 
-pub(super) fn one_hot(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn one_hot(call: &Call<'_>) -> Result<Ruling> {
     if call.args.int(1) <= 0 {
         bail!(
             Value,
@@ -322,7 +350,7 @@ fn reduction(call: &Call<'_>) -> Option<(usize, String)> {
 }
 
 /// Losses of an element each, and their sum or mean.
-pub(super) fn loss(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn loss(call: &Call<'_>) -> Result<Ruling> {
     let (x, target) = (call.args.tensor(0), call.args.tensor(1));
     let weighted = call
         .signature
@@ -346,7 +374,7 @@ pub(super) fn loss(call: &Call<'_>) -> Result<Ruling> {
 }
 
 /// Cross entropy of classes by number: the examples' rows are rows of one larger table.
-pub(super) fn cross_entropy(call: &Call<'_>) -> Result<Ruling> {
+pub(crate) fn cross_entropy(call: &Call<'_>) -> Result<Ruling> {
     let (x, target) = (call.args.tensor(0), call.args.tensor(1));
     let Some((at, how)) = reduction(call) else { return Ok(Ruling::Decline) };
     let n = x.ndim();

@@ -1,6 +1,7 @@
 //! The general way: an operation example by example, results stacked. Right for every operation.
 
-use super::{Call, align};
+use super::{Call, align, lift};
+use crate::graph::Gradients;
 use crate::layout::Dims;
 use crate::ops::{Args, Output, Value, join, view};
 use crate::tensor::Tensor;
@@ -66,13 +67,8 @@ pub(super) fn each(call: &Call<'_>) -> Result<Output> {
     }
     let mut results: Vec<Vec<Tensor>> = Vec::new();
     let mut last = None;
-    let mut place = vec![0; sizes.len()];
     for i in 0..count {
-        let mut rest = i;
-        for (p, &size) in place.iter_mut().zip(&sizes).rev() {
-            *p = rest % size;
-            rest /= size;
-        }
+        let place = place_of(i, &sizes);
         let values = given.iter().map(|g| match g {
             Given::One(t) => Value::Tensor(t.at(&place)),
             Given::Several(ts) => Value::Tensors(ts.iter().map(|t| t.at(&place)).collect()),
@@ -156,4 +152,94 @@ fn of_no_examples(call: &Call<'_>, sizes: &[usize]) -> Result<Output> {
     };
     let whole = parts.iter().map(empty).collect::<Result<Vec<_>>>()?;
     Ok(like(Some(output), whole))
+}
+
+/// Runs a rule for backward on gradients that may be batched: once if that can be done, else for one
+/// example after the other.
+pub(crate) fn rule(
+    gradients: &[Option<Tensor>],
+    run: impl Fn(&[Option<Tensor>]) -> Result<Gradients>,
+) -> Result<Gradients> {
+    let batched = || gradients.iter().flatten().filter(|g| g.is_batched());
+    match run(gradients) {
+        Err(error) if batched().next().is_some() && lift::is_refusal(&error) => {}
+        done => return done,
+    }
+    let levels = super::levels_of_all(batched(), "backward")?;
+    let sizes: Vec<usize> = align::level_sizes(&levels)?.into_iter().map(|s| s as usize).collect();
+    let count: usize = sizes.iter().product();
+    let examples = gradients
+        .iter()
+        .map(|g| g.as_ref().map(|g| Examples::of(g, &levels, &sizes)).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    let mut columns: Vec<Vec<Option<Tensor>>> = Vec::new();
+    // The innermost levels do not run meanwhile, as nothing has examples in them.
+    let _off = Suspended::new(&levels);
+    // A batch of none has the shapes of one with an example, of zeros.
+    for i in 0..count.max(1) {
+        let place = place_of(i, &sizes);
+        let one: Vec<Option<Tensor>> = match count {
+            0 => gradients
+                .iter()
+                .map(|g| g.as_ref().map(|g| Tensor::zeros(g.shape(), g.dtype())).transpose())
+                .collect::<Result<_>>()?,
+            _ => examples.iter().map(|e| e.as_ref().map(|e| e.at(&place))).collect(),
+        };
+        let found = run(&one)?;
+        columns.resize_with(columns.len().max(found.len()), Vec::new);
+        for (column, g) in columns.iter_mut().zip(found) {
+            column.push(g);
+        }
+    }
+    columns.iter().map(|column| gathered(column, &levels, &sizes)).collect()
+}
+
+/// Gradients of single examples as one, zero where an example has none; `None` if none has.
+fn gathered(column: &[Option<Tensor>], levels: &[u32], sizes: &[usize]) -> Result<Option<Tensor>> {
+    let Some(model) = column.iter().flatten().next() else { return Ok(None) };
+    let part = |g: &Option<Tensor>| match g {
+        Some(g) => Ok(g.clone()),
+        None => crate::ops::zeros_like(model),
+    };
+    let whole = if sizes.contains(&0) {
+        let mut shape = Dims::from_slice(sizes);
+        shape.extend_from_slice(model.shape());
+        Tensor::zeros(&shape, model.dtype())?
+    } else {
+        stacked(&column.iter().map(part).collect::<Result<Vec<_>>>()?, sizes)?
+    };
+    Tensor::example_of(&whole, levels).map(Some)
+}
+
+/// The `i`-th index of so many examples in each level.
+fn place_of(i: usize, sizes: &[usize]) -> Vec<usize> {
+    let mut rest = i;
+    let mut place = vec![0; sizes.len()];
+    for (p, &size) in place.iter_mut().zip(sizes).rev().filter(|(_, size)| **size > 0) {
+        *p = rest % size;
+        rest /= size;
+    }
+    place
+}
+
+/// Levels that do not run on this thread until this is dropped.
+struct Suspended(Vec<super::Level>);
+
+impl Suspended {
+    /// Takes these levels off, if there is no other one inside them.
+    fn new(levels: &[u32]) -> Suspended {
+        let running = super::stack();
+        let outermost = levels.first().copied().unwrap_or(u32::MAX);
+        let inner = || running.iter().filter(|level| level.id >= outermost);
+        match inner().all(|level| levels.contains(&level.id)) {
+            true => Suspended(super::suspend(outermost)),
+            false => Suspended(Vec::new()),
+        }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        super::resume(std::mem::take(&mut self.0));
+    }
 }

@@ -7,9 +7,12 @@
 //!
 //! What makes this small:
 //!
-//! * Only the binding's entry points know of it. Below them everything runs on physical tensors,
+//! * The binding's entry points turn calls to it. Below them everything runs on physical tensors,
 //!   which are ordinary: kernels, autograd and forward mode need no case for batches, and whatever
 //!   is recorded is recorded on the physical tensors.
+//! * Rules for backward meet batched cotangents, and call the engine's functions with them. Those
+//!   that know of batches do the same there; all others refuse a batched tensor, for nothing may
+//!   read, view or record one example as if it were all ([`lift`]).
 //! * Rules deal with all levels at once, since the axes of all of them stand in front. Nesting needs
 //!   no code of its own.
 //! * A rule may decline. Then the operation runs example by example and the results are stacked
@@ -21,20 +24,24 @@
 //! the process. While it is zero, nothing else of this module runs.
 //!
 //! * [`align`]: physical tensors brought to common axes.
-//! * [`rules`], [`axes`], [`compose`], [`indexing`], [`random`]: rules, by kind.
+//! * [`rules`], [`axes`], [`compose`], [`indexing`], [`random`]: rules, by kind. A row states its own.
 //! * [`each`]: the loop over examples.
 //! * [`backward`]: gradients inside `vmap`, and of many cotangents at once.
+//! * [`lift`], [`product`]: the engine's functions on batched tensors, for rules for backward.
+//! * [`tensors`]: operators and attributes that are no rows.
 
 mod align;
-mod axes;
+pub(crate) mod axes;
 pub mod backward;
-mod compose;
-mod each;
+pub(crate) mod compose;
+pub(crate) mod each;
 pub mod indexing;
+pub(crate) mod lift;
+pub(crate) mod product;
 mod random;
-mod rules;
+pub(crate) mod rules;
+mod tensors;
 
-use crate::graph::forward;
 use crate::ops::{Args, Output, Row, Signature, Value, tags, view};
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
@@ -45,6 +52,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 pub use align::{physical_over, spread};
+pub(crate) use lift::unreadable;
+pub(crate) use rules::Batching;
+pub use tensors::*;
 
 /// Numbers of levels, the outermost first.
 pub type Levels = SmallVec<[u32; 2]>;
@@ -91,6 +101,12 @@ pub(crate) fn remember() {
 
 pub(crate) fn forget() {
     ACTIVE.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether one of these is batched.
+#[inline]
+pub(crate) fn any(tensors: &[&Tensor]) -> bool {
+    active() && tensors.iter().any(|t| t.is_batched())
 }
 
 /// Begins a level on this thread and gives its number.
@@ -199,10 +215,21 @@ pub fn add_axis(x: &Tensor, dim: i64, level: u32) -> Result<Tensor> {
     let d = crate::layout::wrap_dim(dim, x.ndim())?;
     let physical = x.physical().unwrap_or_else(|| x.clone());
     let at = levels.partition_point(|&id| id < level);
-    let from = (levels.len() + d) as i64;
-    let moved = view::movedim(&physical, &[from], &[at as i64])?;
+    let from = levels.len() + d;
+    let mut axes = x.batch_axes();
+    if at == levels.len() {
+        axes.resize(at, 0);
+        axes.push(d as u8);
+    } else {
+        axes.clear();
+    }
     levels.insert(at, level);
-    Tensor::example_of(&moved, &levels)
+    Tensor::example_along(&moved(&physical, from, at)?, &levels, axes)
+}
+
+/// An axis in another place; the tensor itself if it is there.
+fn moved(x: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+    if from == to { Ok(x.clone()) } else { view::movedim(x, &[from as i64], &[to as i64]) }
 }
 
 /// `x` with the examples of a level as its axis `dim`; the same example `size` times if it has no
@@ -227,23 +254,57 @@ pub fn remove_axis(x: &Tensor, level: u32, size: usize, dim: i64) -> Result<Tens
             (view::expand_to(&with, &shape)?, k)
         }
     };
-    let place = (levels.len() + d) as i64;
-    let moved = view::movedim(&whole, &[at as i64], &[place])?;
-    Tensor::example_of(&moved, &levels)
+    Tensor::example_of(&moved(&whole, at, levels.len() + d)?, &levels)
 }
 
 /// A tensor's examples in one level: the tensor without that level and the axis the examples are,
 /// or the tensor itself if it has none.
 pub fn without_level(x: &Tensor, level: u32) -> Result<(Tensor, Option<usize>)> {
     match x.parts() {
-        Some((_, levels)) if levels.contains(&level) => Ok((remove_axis(x, level, 0, 0)?, Some(0))),
+        Some((_, levels)) if levels.contains(&level) => {
+            let own = levels.last() == Some(&level);
+            let kept = x.batch_axes().get(levels.len() - 1).copied().filter(|_| own);
+            let axis = kept.unwrap_or(0) as usize;
+            Ok((remove_axis(x, level, 0, axis as i64)?, Some(axis)))
+        }
         _ => Ok((x.clone(), None)),
     }
 }
 
-/// The examples of a batched tensor, and the levels of its first axes; for the printer.
+/// The examples of a batched tensor, and the levels of its first axes.
 pub fn examples(x: &Tensor) -> Option<(Tensor, Levels)> {
     x.parts()
+}
+
+/// A tensor behind a batched one, and its levels, each with the axis that it was.
+pub type Shown = (Tensor, SmallVec<[(u32, usize); 2]>);
+
+/// The tensor that a batched one was made of, and each level with the axis that it was, the outermost
+/// first; for the printer.
+///
+/// # Errors
+/// A view cannot be brought up to date.
+pub fn shown(x: &Tensor) -> Result<Option<Shown>> {
+    let Some((mut whole, levels)) = x.parts() else { return Ok(None) };
+    let mut axes = x.batch_axes();
+    axes.resize(levels.len(), 0);
+    for (j, &axis) in axes.iter().enumerate().rev() {
+        whole = moved(&whole, j, j + axis as usize)?;
+    }
+    Ok(Some((whole, levels.into_iter().zip(axes.into_iter().map(usize::from)).collect())))
+}
+
+/// The tensor of the outermost call whose example this is an example of, or (without `all`) that of
+/// the innermost; the tensor itself if it is not batched.
+///
+/// # Errors
+/// As those of [`shown`].
+pub fn unwrapped(x: &Tensor, all: bool) -> Result<Tensor> {
+    match (all, x.parts()) {
+        (_, None) => Ok(x.clone()),
+        (true, _) => Ok(shown(x)?.map_or_else(|| x.clone(), |(whole, _)| whole)),
+        (false, Some((_, levels))) => Ok(without_level(x, levels[levels.len() - 1])?.0),
+    }
 }
 
 /// A tensor that stands for one example of `physical`, whose first axes are those of `levels`.
@@ -262,7 +323,7 @@ pub(crate) fn signatures(row: &'static Row) -> &'static [Signature] {
 }
 
 /// One call with batched arguments.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     row: &'static Row,
     signature: &'static Signature,
     args: &'a Args,
@@ -271,7 +332,7 @@ struct Call<'a> {
 }
 
 /// What a rule has to say about a call.
-enum Ruling {
+pub(crate) enum Ruling {
     /// The result, with the axes of the call's levels in front.
     Physical(Output),
     /// The result, wrapped already.
@@ -293,7 +354,7 @@ pub fn call(row: &'static Row, args: &Args) -> Result<Option<Output>> {
         return Ok(None);
     }
     let call = Call { row, signature: &signatures(row)[args.overload], args, levels };
-    let output = match rules::rule(row).apply(&call)? {
+    let output = match row.batch.apply(&call)? {
         Ruling::Finished(output) => return Ok(Some(output)),
         Ruling::Physical(output) => output,
         Ruling::Decline => each::each(&call)?,
@@ -326,7 +387,7 @@ pub fn call_inplace(row: &'static Row, args: &Args) -> Result<bool> {
     }
     let target = args.tensor(0);
     let place = place_of(target, &levels, name)?;
-    if rules::rule(row).is_pointwise()
+    if row.batch.is_pointwise()
         && let Some(mut aligned) = align::for_place(args, &place, &levels, target.ndim())?
     {
         row.call_inplace(&mut aligned)?;
@@ -407,153 +468,4 @@ pub fn invoke(
         Output::Tensor(t) => Ok(t),
         _ => bail!(Unsupported, "vmap", "{name} does not give a tensor"),
     }
-}
-
-// Operations that a tensor has besides those of the table, on plain tensors as ever. ----------------
-
-fn int(i: i64) -> Value {
-    Value::Number(crate::Scalar::Int(i))
-}
-
-/// The axes in reverse order.
-///
-/// # Errors
-/// `x` has escaped from a level that has ended.
-pub fn reversed_axes(x: &Tensor) -> Result<Tensor> {
-    if !x.is_batched() {
-        return view::reverse_axes(x);
-    }
-    let order = (0..x.ndim() as i64).rev().collect();
-    invoke("permute", 0, [Value::Tensor(x.clone()), Value::Ints(order)])
-}
-
-/// The last two axes swapped.
-///
-/// # Errors
-/// There are no two axes; `x` has escaped from a level that has ended.
-pub fn matrix_transposed(x: &Tensor) -> Result<Tensor> {
-    if !x.is_batched() || x.ndim() < 2 {
-        return view::matrix_transpose(x);
-    }
-    invoke("transpose", 0, [Value::Tensor(x.clone()), int(-2), int(-1)])
-}
-
-/// The last two axes swapped, for `mH` and (of single matrices) `H`.
-///
-/// # Errors
-/// There are not as many axes as it takes; `x` has escaped from a level that has ended.
-pub fn adjoint(x: &Tensor, name: &str, single: bool) -> Result<Tensor> {
-    if !x.is_batched() || x.ndim() < 2 || single && x.ndim() > 2 {
-        return crate::ops::shapes::adjoint(x, name, single);
-    }
-    matrix_transposed(x)
-}
-
-/// The first axis backwards.
-///
-/// # Errors
-/// There is no axis; `x` has escaped from a level that has ended.
-pub fn flipped(x: &Tensor) -> Result<Tensor> {
-    if !x.is_batched() {
-        return crate::ops::scan::flip(x, &[0]);
-    }
-    let dims = SmallVec::from_slice(&[0]);
-    invoke("flip", 0, [Value::Tensor(x.clone()), Value::Ints(dims)])
-}
-
-/// The slices along the first axis.
-///
-/// # Errors
-/// There is no axis; `x` has escaped from a level that has ended.
-pub fn slices(x: &Tensor) -> Result<Vec<Tensor>> {
-    let levels = levels_of(x, "unbind")?;
-    let Some(physical) = x.physical() else { return view::unbind(x, 0) };
-    let parts = view::unbind(&physical, levels.len() as i64)?;
-    parts.iter().map(|part| Tensor::example_of(part, &levels)).collect()
-}
-
-/// `a` where the condition holds, else `b`.
-///
-/// # Errors
-/// As those of `where`.
-pub fn chosen(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if ![condition, a, b].iter().any(|t| t.is_batched()) {
-        return crate::ops::composed::where_(condition, a, b);
-    }
-    invoke("where", 0, [condition, a, b].map(|t| Value::Tensor(t.clone())))
-}
-
-/// The elements in another type.
-///
-/// # Errors
-/// `x` has escaped from a level that has ended.
-pub fn converted(x: &Tensor, dtype: crate::DType) -> Result<Tensor> {
-    let levels = levels_of(x, "type")?;
-    match x.physical() {
-        Some(physical) => {
-            Tensor::example_of(&crate::ops::cast::to(&physical, dtype, None, false)?, &levels)
-        }
-        None => crate::ops::cast::to(x, dtype, None, false),
-    }
-}
-
-/// The tensor without history but with its tangents, also if it is batched.
-///
-/// # Errors
-/// A view cannot be brought up to date.
-pub fn detached(x: &Tensor) -> Result<Tensor> {
-    if let Some((physical, levels)) = x.parts() {
-        return Tensor::example_of(&detached(&physical)?, &levels);
-    }
-    let y = x.detach();
-    if x.is_dual() {
-        let _mode = crate::graph::GradMode::new(false);
-        // Of a view the tangents may be those of its base; an alias has its own.
-        y.share_tangents(&view::alias("AliasBackward0", x)?);
-    }
-    Ok(y)
-}
-
-/// A copy without history, in the given type.
-///
-/// # Errors
-/// `x` has escaped from a level that has ended.
-pub fn copied(x: &Tensor, dtype: Option<crate::DType>) -> Result<Tensor> {
-    let plain = invoke("detach", 0, [Value::Tensor(converted(x, dtype.unwrap_or(x.dtype()))?)])?;
-    invoke("clone", 0, [Value::Tensor(plain)])
-}
-
-/// Zeros like a tensor, also if it is batched.
-pub fn zeros_like(x: &Tensor) -> Result<Tensor> {
-    match x.parts() {
-        Some((physical, levels)) => {
-            Tensor::example_of(&crate::ops::zeros_like(&physical)?, &levels)
-        }
-        None => crate::ops::zeros_like(x),
-    }
-}
-
-/// [`forward::make_dual`] of tensors that may be batched: every example has a tangent.
-///
-/// # Errors
-/// As those of [`forward::make_dual`].
-pub fn make_dual(primal: &Tensor, tangent: &Tensor, level: usize) -> Result<Tensor> {
-    let levels = levels_of_all([primal, tangent], "make_dual")?;
-    if levels.is_empty() || primal.shape() != tangent.shape() {
-        return forward::make_dual(primal, tangent, level);
-    }
-    let (primal, tangent) = (spread(primal, &levels)?, spread(tangent, &levels)?);
-    Tensor::example_of(&forward::make_dual(&primal, &tangent, level)?, &levels)
-}
-
-/// [`forward::unpack_dual`] of a tensor that may be batched.
-///
-/// # Errors
-/// As those of [`forward::unpack_dual`].
-pub fn unpack_dual(dual: &Tensor, level: usize) -> Result<(Tensor, Option<Tensor>)> {
-    let levels = levels_of(dual, "unpack_dual")?;
-    let physical = dual.physical().unwrap_or_else(|| dual.clone());
-    let (primal, tangent) = forward::unpack_dual(&physical, level)?;
-    let tangent = tangent.map(|t| Tensor::example_of(&t, &levels)).transpose()?;
-    Ok((Tensor::example_of(&primal, &levels)?, tangent))
 }

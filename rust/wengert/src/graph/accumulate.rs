@@ -67,7 +67,8 @@ pub(super) fn checked_hook_result(replaced: Tensor, meta: &OutputMeta) -> Result
 
 /// Adds to a gradient, in place where nobody else can see it.
 pub(super) fn add_up(sum: Tensor, gradient: &Tensor) -> Result<Tensor> {
-    if !is_tracking() && sum.is_unique() && sum.is_contiguous() {
+    let batched = sum.is_batched() || gradient.is_batched();
+    if !batched && !is_tracking() && sum.is_unique() && sum.is_contiguous() {
         ops::add_assign(&sum, gradient)?;
         return Ok(sum);
     }
@@ -82,6 +83,9 @@ pub(super) fn private(gradient: Tensor) -> Result<Tensor> {
 
 /// A gradient that may be written to in later passes: this one if nobody shares it, else a copy.
 pub(super) fn own(gradient: Tensor) -> Result<Tensor> {
+    if gradient.is_batched() {
+        return ops::cast::clone(&gradient);
+    }
     if gradient.is_unique() && gradient.is_contiguous() {
         return Ok(gradient);
     }

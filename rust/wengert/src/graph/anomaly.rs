@@ -91,7 +91,7 @@ pub(super) fn examine(node: &NodeRef, ran: Result<Gradients>) -> Result<Gradient
 fn check(node: &NodeRef, k: usize, gradient: Option<&Tensor>) -> Result<()> {
     let Some(gradient) = gradient else { return Ok(()) };
     let _values = ValuesOnly::new();
-    let gradient = gradient.detach();
+    let gradient = gradient.physical().as_ref().unwrap_or(gradient).detach();
     if !reduce::any(&compare::ne(&gradient, &gradient)?)? {
         return Ok(());
     }

@@ -35,6 +35,7 @@ use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, Seeds, points, seed};
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
+use crate::batch;
 use crate::kernels::{interrupt, threads};
 use crate::profile;
 use crate::tensor::{Tensor, WeakTensor};
@@ -215,6 +216,8 @@ struct Pass {
     retained: Vec<(WeakTensor, Tensor)>,
     /// Elements since the last look at interrupts.
     done: usize,
+    /// Whether gradients may be batched tensors.
+    batched: bool,
 }
 
 static PASSES: AtomicU32 = AtomicU32::new(1);
@@ -236,6 +239,7 @@ impl Pass {
             leaves: SmallVec::new(),
             retained: Vec::new(),
             done: 0,
+            batched: false,
         }
     }
 
@@ -327,6 +331,7 @@ impl Pass {
 
     /// The whole pass.
     fn run(&mut self, seeds: Seeds) -> Result<()> {
+        self.batched = batch::active() && seeds.iter().any(|(_, g)| g.is_batched());
         self.discover(&seeds);
         self.mark_needed();
         self.walk(seeds)?;
@@ -415,8 +420,9 @@ impl Pass {
 
     /// If a long rule is to run and other long ones are ready, runs them all at the same time.
     fn run_ahead(&mut self, index: u32, node: &NodeRef, ready: &BinaryHeap<(u64, u32)>) {
-        // Tangents belong to levels of this thread.
+        // Tangents and examples belong to levels of this thread.
         let serial = self.options.create_graph
+            || self.batched
             || mode::is_forward()
             || !task::is_multithreading_enabled()
             || anomaly::is_enabled();
@@ -507,7 +513,12 @@ impl Pass {
             return Ok(Gradients::new());
         }
         if observed {
-            hooks::before(node, &mut buffers, |t, g| self.retained.push((t, g)))?;
+            hooks::before(node, &mut buffers, |t, g| {
+                // One example's gradient is not the tensor's.
+                if !g.is_batched() {
+                    self.retained.push((t, g));
+                }
+            })?;
         }
         self.capture(node, &buffers);
         // A pass that accumulates runs the rules of what it was asked for, as PyTorch does.
@@ -529,6 +540,13 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         let context = self.unpack(node)?;
+        if self.batched {
+            let gradients = batch::each::rule(buffers, |one| apply(node, &context, one))?;
+            if fetches && let Some(site) = self.frees() {
+                node.free_saved(site);
+            }
+            return Ok(gradients);
+        }
         let gradients: usize = buffers.iter().flatten().map(Tensor::numel).sum();
         let elements = gradients + context.elements();
         self.done += elements;

@@ -50,6 +50,10 @@ pub fn record_many(
     saves: &[(u8, &Tensor)],
     op: Box<dyn Op>,
 ) -> Result<()> {
+    // Whoever made it of operations that know of batches, but records it as one of its own.
+    if outputs[0].is_batched() {
+        return Err(crate::batch::unreadable());
+    }
     let thread = here();
     match thread.mode.get() {
         RECORD => attach(outputs, inputs, saves, op, thread),

@@ -114,6 +114,21 @@ pub fn lift(x: &Tensor) -> Result<Tensor> {
     batch::wrap(&alias, &levels)
 }
 
+/// What a transform's function is given of an argument that is not differentiated: the same memory,
+/// which it may write to. What has a history or a tangent stays itself, and a write to it, which would
+/// have to be recorded outside, is refused.
+///
+/// # Errors
+/// `x` has escaped from a level that has ended.
+pub fn own(x: &Tensor) -> Result<Tensor> {
+    let levels = batch::levels_of(x, "a transform")?;
+    let physical = x.physical().unwrap_or_else(|| x.clone());
+    if physical.is_differentiated() || physical.is_inference() {
+        return Ok(x.clone());
+    }
+    batch::wrap(&physical.detach(), &levels)
+}
+
 /// Whether a gradient of any of `roots` reaches a leaf other than the leaves among `own`.
 fn leads_elsewhere(roots: &[Tensor], own: &[Tensor]) -> Result<bool> {
     let edge = |t: &Tensor| -> Result<Option<Edge>> { t.physical().as_ref().unwrap_or(t).edge() };

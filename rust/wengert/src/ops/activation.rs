@@ -8,6 +8,7 @@ use super::compare::{gt, le};
 use super::tags::*;
 use super::unary::{abs, exp, relu, sigmoid, sigmoid_backward, tanh};
 use super::{Args, Call, Dest, Row, add, div};
+use crate::batch::Batching;
 use crate::graph::inplace;
 use crate::kernels::math;
 use crate::pointwise_rows;
@@ -275,6 +276,7 @@ macro_rules! function {
             signatures: &[$sig],
             doc: &[$doc],
             tags: $tags,
+            batch: Batching::First,
             call: Call::Make($call),
         }
     };

@@ -10,7 +10,7 @@ use crate::{Error, Result, Scalar, ops};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 #[cold]
-fn unwind(error: Error) -> ! {
+pub(crate) fn unwind(error: Error) -> ! {
     std::panic::resume_unwind(Box::new(error))
 }
 

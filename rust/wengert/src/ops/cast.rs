@@ -3,6 +3,7 @@
 use super::tags::*;
 use super::{Call, Row};
 use crate::DType;
+use crate::batch::{Batching, lift};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::memory_format::MemoryFormat::{self, Contiguous, Preserve};
 use crate::tensor::Tensor;
@@ -27,6 +28,9 @@ impl Op for Copy {
 }
 
 fn copied(name: &'static str, x: &Tensor, dtype: DType, format: MemoryFormat) -> Result<Tensor> {
+    if x.is_batched() && !format.is_for_images() {
+        return lift::over(x, |x, _| copied(name, x, dtype, format));
+    }
     let layout = format.layout("clone", x.layout(), dtype.size())?;
     let y = super::create::filled("clone", layout, None, dtype)?;
     y.copy_raw(x);
@@ -154,16 +158,16 @@ macro_rules! conversion {
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
-    conversion!("float", Float32),
-    conversion!("double", Float64),
-    conversion!("half", Float16),
-    conversion!("bfloat16", BFloat16),
-    conversion!("long", Int64),
-    conversion!("int", Int32),
-    conversion!("short", Int16),
-    conversion!("char", Int8),
-    conversion!("byte", UInt8),
-    conversion!("bool", Bool),
+    conversion!("float", Float32).batched(Batching::First),
+    conversion!("double", Float64).batched(Batching::First),
+    conversion!("half", Float16).batched(Batching::First),
+    conversion!("bfloat16", BFloat16).batched(Batching::First),
+    conversion!("long", Int64).batched(Batching::First),
+    conversion!("int", Int32).batched(Batching::First),
+    conversion!("short", Int16).batched(Batching::First),
+    conversion!("char", Int8).batched(Batching::First),
+    conversion!("byte", UInt8).batched(Batching::First),
+    conversion!("bool", Bool).batched(Batching::First),
     Row::make(
         "to",
         &[
@@ -187,14 +191,16 @@ pub const ROWS: &[Row] = &[
             let format = c.memory_format(options + 2);
             Ok(to(x, dtype.unwrap_or(x.dtype()), format, c.bool(options + 1))?.into())
         },
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "type_as",
         &["(input, other)"],
         METHOD | VIEW,
         &[" The elements in the type of another tensor."],
         |c| Ok(to(c.tensor(0), c.tensor(1).dtype(), None, false)?.into()),
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "clone",
         &["(input, *, memory_format: memory_format? = None)"],
@@ -207,7 +213,8 @@ pub const ROWS: &[Row] = &[
             let (x, format) = (c.tensor(0), c.memory_format(1).unwrap_or(Preserve));
             Ok(copied("CloneBackward0", x, x.dtype(), format)?.into())
         },
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "contiguous",
         &["(input, *, memory_format: memory_format? = None)"],
@@ -227,13 +234,15 @@ pub const ROWS: &[Row] = &[
             }
             Ok(copied("CloneBackward0", x, x.dtype(), format)?.into())
         },
-    ),
+    )
+    .batched(Batching::First),
     Row {
         name: "copy_",
         aliases: &[],
         signatures: &["(input, src, non_blocking: bool = False)"],
         doc: &[" Writes `src` into the tensor, converted and broadcast."],
         tags: METHOD,
+        batch: Batching::Pointwise,
         call: Call::Make(|c| {
             copy_(c.tensor(0), c.tensor(1))?;
             Ok(c.tensor(0).clone().into())

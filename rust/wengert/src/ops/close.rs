@@ -6,6 +6,7 @@ use super::compare::{eq, le, logical_and, logical_or};
 use super::tags::*;
 use super::unary::{abs, isfinite, isnan};
 use super::{Call, Row, add, mul, reduce, sub};
+use crate::batch::{Batching, rules};
 use crate::dtype::default_float;
 use crate::graph::ValuesOnly;
 use crate::tensor::Tensor;
@@ -70,6 +71,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[with_tolerances!("")],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|`, elementwise."],
         tags: FUNCTION | METHOD | NONDIFF,
+        batch: Batching::Pointwise,
         call: Call::Make(|c| {
             Ok(isclose(c.tensor(0), c.tensor(1), c.float(2), c.float(3), c.bool(4))?.into())
         }),
@@ -80,6 +82,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[with_tolerances!(" -> bool")],
         doc: &[" Whether `|input - other| ≤ atol + rtol · |other|` for all elements."],
         tags: FUNCTION | METHOD | NONDIFF,
+        batch: Batching::Refuse(rules::ALLCLOSE),
         call: Call::Make(|c| {
             Ok(allclose(c.tensor(0), c.tensor(1), c.float(2), c.float(3), c.bool(4))?.into())
         }),
@@ -90,6 +93,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, other) -> bool"],
         doc: &[" Whether both tensors have the same shape and equal elements."],
         tags: FUNCTION | METHOD | NONDIFF,
+        batch: Batching::Refuse(rules::EQUAL),
         call: Call::Make(|c| Ok(equal(c.tensor(0), c.tensor(1))?.into())),
     },
 ];

@@ -4,6 +4,7 @@ use super::fused::softmax::{implicit_dim, softmax};
 use super::select::nonzero_columns;
 use super::tags::*;
 use super::{Call, Dest, Output, Row, binary, norm, unary};
+use crate::batch::{Batching, axes, compose};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 
@@ -64,6 +65,7 @@ macro_rules! row {
             signatures: &[$sig],
             doc: &[$doc],
             tags: $tags,
+            batch: Batching::Each,
             call: $call,
         }
     };
@@ -83,14 +85,16 @@ pub const ROWS: &[Row] = &[
             0 => Ok(where_(c.tensor(0), c.tensor(1), c.tensor(2))?.into()),
             _ => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
         },
-    ),
+    )
+    .batched(Batching::Own(compose::choose)),
     row!(
         "clamp" aka "clip",
         "(input, min: Operand? = None, max: Operand? = None)",
         ALL_FORMS,
         Call::Into(|c, dest| clamp(c.tensor(0), c.opt_tensor(1), c.opt_tensor(2), dest)),
         " Values limited to `[min, max]`; either may be absent, and `max` wins if they cross."
-    ),
+    )
+    .batched(Batching::Pointwise),
     row!(
         "nn.functional.softmin",
         "(input, dim: int? = None, _stacklevel: int = 3, dtype: dtype? = None)",
@@ -100,12 +104,14 @@ pub const ROWS: &[Row] = &[
             Ok(softmax(&unary::neg(c.tensor(0))?, dim, c.opt_dtype(3))?.into())
         }),
         " `e⁻ˣ / Σ e⁻ˣ` along an axis."
-    ),
+    )
+    .batched(Batching::Own(axes::implicit_softmax)),
     row!(
         "nn.functional.normalize",
         "(input, p: float = 2.0, dim: int = 1, eps: float = 1e-12)",
         FUNCTION | OUT,
         Call::Make(|c| Ok(normalize(c.tensor(0), c.float(1), c.int(2), c.float(3))?.into())),
         " `x / max(‖x‖ₚ, eps)` with norms along an axis."
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
 ];

@@ -10,6 +10,7 @@
 
 use super::tags::*;
 use super::{Args, Call, Dest, Output, Row};
+use crate::batch::{Batching, axes, compose};
 use crate::dtype::{Category, DType, Element, Scalar, default_float};
 use crate::graph::inplace;
 use crate::layout::{self, Dims, Layout};
@@ -473,6 +474,7 @@ macro_rules! of_size {
             signatures: &[signature!("size: size, *")],
             doc: &[$doc],
             tags: NEW | OUT,
+            batch: Batching::Each,
             call: Call::Into(|c, dest| fill($name, c.ints(0), $value, option_dtype(c, 1)?, dest)),
         }
     };
@@ -488,6 +490,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[signature!("size: size, *", like)],
         doc: &[" Uninitialised elements of the given size."],
         tags: NEW | OUT,
+        batch: Batching::Each,
         call: Call::Into(|c, dest| {
             let dtype = option_dtype(c, 1)?;
             match (c.memory_format(5), dest) {
@@ -502,6 +505,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[signature!("size: int[], fill_value: Number, *")],
         doc: &[" One number everywhere; its kind decides the type unless one is given."],
         tags: NEW | OUT,
+        batch: Batching::Each,
         call: Call::Into(|c, dest| {
             let inferred = match dest {
                 Dest::New => Some(c.number(1).default_dtype()),
@@ -517,56 +521,64 @@ pub const ROWS: &[Row] = &[
         NEW,
         &[" Zeros with the size and type of another tensor."],
         |c| like("zeros_like", c, 1, Some(ZERO)),
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "ones_like",
         &[signature!("input, *", like)],
         NEW,
         &[" Ones with the size and type of another tensor."],
         |c| like("ones_like", c, 1, Some(ONE)),
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "empty_like",
         &[signature!("input, *", like)],
         NEW,
         &[" Uninitialised elements with the size and type of another tensor."],
         |c| like("empty_like", c, 1, None),
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "full_like",
         &[signature!("input, fill_value: Number, *", like)],
         NEW,
         &[" One number everywhere, with the size and type of another tensor."],
         |c| like("full_like", c, 2, Some(c.number(1))),
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "new_zeros",
         &[signature!("input, size: size, *")],
         METHOD | FACTORY,
         &[" Zeros of the given size with the type of this tensor."],
         |c| fresh("new_zeros", c, 2, Some(ZERO)),
-    ),
+    )
+    .batched(Batching::Own(axes::sized)),
     Row::make(
         "new_ones",
         &[signature!("input, size: size, *")],
         METHOD | FACTORY,
         &[" Ones of the given size with the type of this tensor."],
         |c| fresh("new_ones", c, 2, Some(ONE)),
-    ),
+    )
+    .batched(Batching::Own(axes::sized)),
     Row::make(
         "new_empty",
         &[signature!("input, size: size, *")],
         METHOD | FACTORY,
         &[" Uninitialised elements of the given size with the type of this tensor."],
         |c| fresh("new_empty", c, 2, None),
-    ),
+    )
+    .batched(Batching::Own(axes::sized)),
     Row::make(
         "new_full",
         &[signature!("input, size: int[], fill_value: Number, *")],
         METHOD | FACTORY,
         &[" One number everywhere, with the type of this tensor."],
         |c| fresh("new_full", c, 3, Some(c.number(2))),
-    ),
+    )
+    .batched(Batching::Own(axes::sized)),
     Row::make(
         "arange",
         &[
@@ -624,7 +636,8 @@ pub const ROWS: &[Row] = &[
             fill_(&y, c.tensor(1))?;
             Ok(y.into())
         },
-    ),
+    )
+    .batched(Batching::Own(compose::fill)),
     Row::make(
         "fill_",
         &["(input, value: Operand)"],
@@ -634,9 +647,11 @@ pub const ROWS: &[Row] = &[
             fill_(c.tensor(0), c.tensor(1))?;
             Ok(c.tensor(0).clone().into())
         },
-    ),
+    )
+    .batched(Batching::Own(compose::fill)),
     Row::make("zero_", &["(input)"], METHOD, &[" Writes zeros everywhere."], |c| {
         zero_(c.tensor(0))?;
         Ok(c.tensor(0).clone().into())
-    }),
+    })
+    .batched(Batching::First),
 ];

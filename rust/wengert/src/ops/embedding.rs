@@ -5,6 +5,7 @@ use super::places::{Places, Positions};
 use super::select::masked_fill;
 use super::tags::*;
 use super::{Row, compare, create, view};
+use crate::batch::{Batching, compose};
 use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -129,12 +130,14 @@ pub const ROWS: &[Row] = &[
         FUNCTION,
         &[" The rows of a table that integers name; the row `padding_idx` gets no gradient."],
         |c| Ok(embedding(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::embedding)),
     Row::make(
         "nn.functional.one_hot",
         &["(tensor, num_classes: int = -1)"],
         FUNCTION | NONDIFF,
         &[" Rows of zeros with a one at the position that each integer names."],
         |c| Ok(one_hot(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::one_hot)),
 ];

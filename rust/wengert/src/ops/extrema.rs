@@ -8,6 +8,7 @@ use super::places::Combine;
 use super::reduce::{Mask, axes, count, result, run, with_axes};
 use super::tags::*;
 use super::{Call, Dest, NamedFields, Output, Row, binary, compare, unary};
+use crate::batch::{Batching, axes};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -287,6 +288,7 @@ pub const ROWS: &[Row] = &[
         signatures: OVER_DIMS,
         doc: &[" Largest elements over the given axes, or over all; ties share the gradient."],
         tags: FORMS,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(amax(c.tensor(0), c.opt_ints(1).unwrap_or_default(), c.bool(2))?.into())
         }),
@@ -297,6 +299,7 @@ pub const ROWS: &[Row] = &[
         signatures: OVER_DIMS,
         doc: &[" Smallest elements over the given axes, or over all; ties share the gradient."],
         tags: FORMS,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(amin(c.tensor(0), c.opt_ints(1).unwrap_or_default(), c.bool(2))?.into())
         }),
@@ -311,6 +314,7 @@ pub const ROWS: &[Row] = &[
             " Ties share the gradient, except along an axis, where the reported element gets it.",
         ],
         tags: FORMS,
+        batch: Batching::Own(axes::extremum),
         call: Call::Make(|c| match c.overload {
             0 => {
                 let names = ["max", "MaxBackward1"];
@@ -330,6 +334,7 @@ pub const ROWS: &[Row] = &[
             " Ties share the gradient, except along an axis, where the reported element gets it.",
         ],
         tags: FORMS,
+        batch: Batching::Own(axes::extremum),
         call: Call::Make(|c| match c.overload {
             0 => {
                 let names = ["min", "MinBackward1"];
@@ -345,6 +350,7 @@ pub const ROWS: &[Row] = &[
         signatures: OVER_DIM,
         doc: &[" Position of the first largest element along an axis, or in row-major order."],
         tags: FORMS | NONDIFF,
+        batch: Batching::Own(axes::flat_reduce),
         call: Call::Make(|c| Ok(argmax(c.tensor(0), c.opt_int(1), c.bool(2))?.into())),
     },
     Row {
@@ -353,6 +359,7 @@ pub const ROWS: &[Row] = &[
         signatures: OVER_DIM,
         doc: &[" Position of the first smallest element along an axis, or in row-major order."],
         tags: FORMS | NONDIFF,
+        batch: Batching::Own(axes::flat_reduce),
         call: Call::Make(|c| Ok(argmin(c.tensor(0), c.opt_int(1), c.bool(2))?.into())),
     },
     Row {
@@ -363,6 +370,7 @@ pub const ROWS: &[Row] = &[
         ],
         doc: &[" Smallest and largest elements along an axis, or of all."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Own(axes::flat_reduce),
         call: Call::Make(|c| {
             let both = aminmax(c.tensor(0), c.opt_int(1), c.bool(2))?;
             Ok(Output::Named(&AMINMAX, both.into()))

@@ -9,6 +9,7 @@ use super::pointwise::store_apart;
 use super::select::fill_where;
 use super::tags::*;
 use super::{Call, Dest, Row, cast, create, view};
+use crate::batch::{Batching, compose};
 use crate::layout::{Dims, ShapeText, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
@@ -511,6 +512,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int, index, *, sparse_grad: bool = False)"],
         doc: &[" The elements whose index along one axis is replaced by that in `index`."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Spread { less: 0 },
         call: Call::Into(|c, dest| {
             let (x, index) = (c.tensor(0), c.tensor(2));
             store_apart("gather", dest, &[x, index], Some(x.dtype()), || gather(x, c.int(1), index))
@@ -530,6 +532,7 @@ pub const ROWS: &[Row] = &[
             " `reduce` `'add'` or `'multiply'` they are combined with what is there.",
         ],
         tags: ALL_FORMS,
+        batch: Batching::Spread { less: 0 },
         call: Call::Into(|c, dest| {
             let src = match c.overload {
                 0 | 2 => Scattered::Elements(c.tensor(3)),
@@ -554,6 +557,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int, index, src)"],
         doc: &[" Adds elements of `src` to where `gather` would read them, in order."],
         tags: ALL_FORMS,
+        batch: Batching::Spread { less: 0 },
         call: Call::Into(|c, dest| {
             let src = Scattered::Elements(c.tensor(3));
             scatter(c.tensor(0), c.int(1), c.tensor(2), src, Combine::Add, dest)
@@ -565,7 +569,8 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD | OUT,
         &[" The slices along an axis that a vector names, in its order."],
         |c| Ok(index_select(c.tensor(0), c.int(1), c.tensor(2))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::at_index)),
     Row {
         name: "index_add",
         aliases: &[],
@@ -574,6 +579,7 @@ pub const ROWS: &[Row] = &[
             " Adds `alpha` times slices of `source` to the slices that a vector names, in order.",
         ],
         tags: ALL_FORMS,
+        batch: Batching::Own(compose::at_index),
         call: Call::Into(|c, dest| {
             let scaled;
             let source = match c.number(4) {
@@ -593,6 +599,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int, index, source)"],
         doc: &[" Writes slices of `source` to the slices that a vector names, in order."],
         tags: ALL_FORMS,
+        batch: Batching::Own(compose::at_index),
         call: Call::Into(|c, dest| {
             index_add(c.tensor(0), c.int(1), c.tensor(2), c.tensor(3), false, dest)
         }),
@@ -603,6 +610,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int, index, value: Operand)"],
         doc: &[" Writes one value to the slices that a vector names."],
         tags: FUNCTION | METHOD | INPLACE,
+        batch: Batching::Own(compose::at_index),
         call: Call::Into(|c, dest| {
             index_fill(c.tensor(0), c.int(1), c.tensor(2), c.tensor(3), dest)
         }),
@@ -613,12 +621,14 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD | OUT,
         &[" `gather` with the other axes broadcast; without an axis, of the flattened tensor."],
         |c| Ok(take_along_dim(c.tensor(0), c.tensor(1), c.opt_int(2))?.into()),
-    ),
+    )
+    .batched(Batching::Spread { less: 0 }),
     Row::make(
         "take",
         &["(input, index)"],
         FUNCTION | METHOD | OUT,
         &[" The elements with the given numbers in row-major order."],
         |c| Ok(take(c.tensor(0), c.tensor(1))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::take)),
 ];

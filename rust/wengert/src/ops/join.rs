@@ -6,6 +6,7 @@
 use super::pointwise::store_apart;
 use super::tags::*;
 use super::{Args, Call, Output, Row, view};
+use crate::batch::{Batching, compose};
 use crate::dtype::{DType, ResultType};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
@@ -261,6 +262,7 @@ pub const ROWS: &[Row] = &[
         signatures: CAT,
         doc: CAT_DOC,
         tags: FUNCTION | OUT,
+        batch: Batching::Own(compose::join),
         call: Call::Into(|c, dest| {
             let inputs: SmallVec<[&Tensor; 8]> = c.tensors(0).iter().collect();
             store_apart("cat", dest, &inputs, None, || cat(c.tensors(0), c.int(1)))
@@ -268,16 +270,22 @@ pub const ROWS: &[Row] = &[
     },
     Row::make("stack", CAT, FUNCTION | OUT, &[" Tensors of one shape along a new axis."], |c| {
         Ok(stack(c.tensors(0), c.int(1))?.into())
-    }),
+    })
+    .batched(Batching::Own(compose::join)),
     Row::make("hstack", LIST, FUNCTION | OUT, &[" Tensors side by side."], |c| {
         Ok(hstack(c.tensors(0))?.into())
-    }),
-    Row::make("vstack", LIST, FUNCTION | OUT, &[" Tensors below each other."], vstack_row),
-    Row::make("row_stack", LIST, FUNCTION | OUT, &[" Tensors below each other."], vstack_row),
+    })
+    .batched(Batching::Own(compose::join)),
+    Row::make("vstack", LIST, FUNCTION | OUT, &[" Tensors below each other."], vstack_row)
+        .batched(Batching::Own(compose::join)),
+    Row::make("row_stack", LIST, FUNCTION | OUT, &[" Tensors below each other."], vstack_row)
+        .batched(Batching::Own(compose::join)),
     Row::make("dstack", LIST, FUNCTION | OUT, &[" Tensors along a third axis."], |c| {
         Ok(dstack(c.tensors(0))?.into())
-    }),
+    })
+    .batched(Batching::Own(compose::join)),
     Row::make("column_stack", LIST, FUNCTION | OUT, &[" Vectors as columns."], |c| {
         Ok(column_stack(c.tensors(0))?.into())
-    }),
+    })
+    .batched(Batching::Own(compose::join)),
 ];

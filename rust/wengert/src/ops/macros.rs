@@ -127,6 +127,9 @@ macro_rules! pointwise_rows {
                     dest: $crate::ops::Dest,
                 ) -> $crate::Result<$crate::Tensor> {
                     let inputs = [$($arg),+];
+                    if $crate::batch::any(&inputs) {
+                        return $crate::batch::lift::pointwise(inputs, |ts| run(ts, dest));
+                    }
                     let $y = apply(&SPEC, &inputs, dest)?;
                     $(
                         if record::recording(&inputs) && matches!(dest, $crate::ops::Dest::New) {
@@ -198,7 +201,8 @@ macro_rules! pointwise_rows {
                 aliases: &[$($($alias),+)?],
                 signatures: &[$sig],
                 doc: &[$($doc),+],
-                tags: $tags | $crate::ops::tags::POINTWISE,
+                tags: $tags,
+                batch: $crate::batch::Batching::Pointwise,
                 call: $crate::pointwise_rows!(@call $name ($($arg)+) $($via)?),
             }
         ),+];

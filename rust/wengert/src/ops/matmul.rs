@@ -8,6 +8,7 @@ use super::product::{
 };
 use super::tags::*;
 use super::{Call, Dest, Row, product::product, view};
+use crate::batch::{Batching, compose};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -188,6 +189,7 @@ macro_rules! row {
             signatures: &[$sig],
             doc: &[$($doc),+],
             tags: $tags,
+            batch: Batching::Each,
             call: $call,
         }
     };
@@ -207,14 +209,14 @@ pub const ROWS: &[Row] = &[
         " Two vectors give their dot product. A vector on the left is a row, on the right a column,",
         " and the axis it lacks is dropped from the result. With more than two axes the leading ones",
         " are batches of matrices, which broadcast."
-    ),
+    ).batched(Batching::Own(compose::matmul)),
     row!(
         "mm",
         "(input, mat2)",
         FORMS,
         Call::Into(|c, dest| mm_into(c.tensor(0), c.tensor(1), dest)),
         " The product of two matrices."
-    ),
+    ).batched(Batching::Own(compose::exact_matmul)),
     row!(
         "mv",
         "(input, vec)",
@@ -223,21 +225,21 @@ pub const ROWS: &[Row] = &[
             matvec(None, Mat(c.tensor(0), false), c.tensor(1), [0.0, 1.0], dest)
         }),
         " The product of a matrix and a vector."
-    ),
+    ).batched(Batching::Own(compose::exact_matmul)),
     row!(
         "dot",
         "(input, tensor)",
         FORMS,
         Call::Into(|c, dest| dot_into("DotBackward0", c.tensor(0), c.tensor(1), dest)),
         " The sum of the products of the elements of two vectors."
-    ),
+    ).batched(Batching::Own(compose::exact_matmul)),
     row!(
         "vdot",
         "(input, other)",
         FORMS,
         Call::Into(|c, dest| dot_into("VdotBackward0", c.tensor(0), c.tensor(1), dest)),
         " The dot product of two vectors (with the first conjugated, if there were complex types)."
-    ),
+    ).batched(Batching::Own(compose::exact_matmul)),
     row!(
         "bmm",
         "(input, mat2)",
@@ -247,7 +249,7 @@ pub const ROWS: &[Row] = &[
             product_into(Mat(c.tensor(0), false), Mat(c.tensor(1), false), 1.0, dest)
         }),
         " The products of the matrices of two batches of shape (b, n, k) and (b, k, m)."
-    ),
+    ).batched(Batching::Own(compose::exact_matmul)),
     row!(
         "addmm",
         "(input, mat1, mat2, *, beta: Number = 1, alpha: Number = 1)",
@@ -256,7 +258,7 @@ pub const ROWS: &[Row] = &[
             addmm_into(c.tensor(0), c.tensor(1), c.tensor(2), [c.float(3), c.float(4)], dest)
         }),
         " `beta · input + alpha · mat1 @ mat2`; `input` broadcasts, and is not read if `beta` is 0."
-    ),
+    ).batched(Batching::Own(compose::added_matmul)),
     row!(
         "addmv",
         "(input, mat, vec, *, beta: Number = 1, alpha: Number = 1)",
@@ -266,7 +268,7 @@ pub const ROWS: &[Row] = &[
             matvec(Some(c.tensor(0)), Mat(c.tensor(1), false), c.tensor(2), factors, dest)
         }),
         " `beta · input + alpha · mat @ vec`; `input` broadcasts, and is not read if `beta` is 0."
-    ),
+    ).batched(Batching::Own(compose::added_matmul)),
     row!(
         "baddbmm",
         "(input, batch1, batch2, *, beta: Number = 1, alpha: Number = 1)",
@@ -277,19 +279,19 @@ pub const ROWS: &[Row] = &[
             add_product(c.tensor(0), a, b, [c.float(3), c.float(4)], dest)
         }),
         " `beta · input + alpha · batch1 @ batch2`, batch by batch; `input` broadcasts."
-    ),
+    ).batched(Batching::Own(compose::added_matmul)),
     row!(
         "outer" aka "ger",
         "(input, vec2)",
         FORMS,
         Call::Into(|c, dest| outer_into(c.tensor(0), c.tensor(1), dest)),
         " The products of all pairs of elements of two vectors."
-    ),
+    ).batched(Batching::Own(compose::outer)),
     row!(
         "inner",
         "(input, other)",
         FORMS,
         Call::Into(|c, dest| placed("inner", inner(c.tensor(0), c.tensor(1))?, dest)),
         " The sum of products over the last axes of both tensors."
-    ),
+    ).batched(Batching::Own(compose::inner)),
 ];

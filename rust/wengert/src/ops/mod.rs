@@ -47,6 +47,7 @@ pub mod triangle;
 pub mod unary;
 pub mod view;
 
+use crate::batch::Batching;
 use crate::layout::ShapeText;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
@@ -125,8 +126,6 @@ pub mod tags {
     pub const NONDIFF: u32 = 128;
     /// Not for users: a derivative that other rows call.
     pub const INTERNAL: u32 = 256;
-    /// Element by element, with broadcasting: a batch needs no more than aligned axes.
-    pub const POINTWISE: u32 = 512;
     /// The usual arithmetic: function, method, in-place, `out=`.
     pub const ALL_FORMS: u32 = FUNCTION | METHOD | INPLACE | OUT;
 }
@@ -144,6 +143,8 @@ pub struct Row {
     pub doc: &'static [&'static str],
     /// See [`tags`].
     pub tags: u32,
+    /// How it works on batches.
+    pub(crate) batch: Batching,
     /// The operation.
     pub call: Call,
 }
@@ -157,7 +158,20 @@ impl Row {
         doc: &'static [&'static str],
         call: fn(&Args) -> Result<Output>,
     ) -> Row {
-        Row { name, aliases: &[], signatures, doc, tags, call: Call::Make(call) }
+        Row {
+            name,
+            aliases: &[],
+            signatures,
+            doc,
+            tags,
+            batch: Batching::Each,
+            call: Call::Make(call),
+        }
+    }
+
+    /// The row with a rule for batches, without which it works on one example after the other.
+    pub(crate) const fn batched(self, batch: Batching) -> Row {
+        Row { batch, ..self }
     }
 
     /// Whether the row has all of the given [`tags`].

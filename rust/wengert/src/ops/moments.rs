@@ -7,6 +7,7 @@
 use super::reduce::{Mask, axes, count, mean, result, unreduce, with_axes};
 use super::tags::*;
 use super::{Args, Call, Dest, Output, Row, binary, cast, compare, unary};
+use crate::batch::Batching;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce;
@@ -206,6 +207,7 @@ pub const ROWS: &[Row] = &[
         signatures: ONE,
         doc: &[" Variance over the given axes, or over all; divided by `n - correction`."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| call(VAR, c)),
     },
     Row {
@@ -214,6 +216,7 @@ pub const ROWS: &[Row] = &[
         signatures: ONE,
         doc: &[" Standard deviation over the given axes, or over all."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| call(STD, c)),
     },
     Row {
@@ -222,6 +225,7 @@ pub const ROWS: &[Row] = &[
         signatures: WITH_MEAN,
         doc: &[" Variance and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,
+        batch: Batching::Reduce,
         call: Call::Make(|c| call(VAR_MEAN, c)),
     },
     Row {
@@ -230,6 +234,7 @@ pub const ROWS: &[Row] = &[
         signatures: WITH_MEAN,
         doc: &[" Standard deviation and mean over the given axes, or over all, in one pass."],
         tags: FUNCTION,
+        batch: Batching::Reduce,
         call: Call::Make(|c| call(STD_MEAN, c)),
     },
 ];

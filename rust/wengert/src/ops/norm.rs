@@ -3,6 +3,7 @@
 use super::reduce::{Mask, axes, count, run, with_axes};
 use super::tags::*;
 use super::{Args, Call, Dest, Row, binary, cast, compare, unary};
+use crate::batch::Batching;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::reduce::Reduction;
 use crate::tensor::Tensor;
@@ -142,6 +143,7 @@ pub const ROWS: &[Row] = &[
         ],
         doc: &[" Vector norm of order `p` over the given axes, or of all elements."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| Ok(norm(c)?.into())),
     },
     Row {
@@ -152,6 +154,7 @@ pub const ROWS: &[Row] = &[
         ],
         doc: &[" Vector norm of order `ord` over the given axes, or of all elements."],
         tags: FUNCTION | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(vector_norm(c.tensor(0), c.float(1), c.opt_ints(2), c.bool(3), c.opt_dtype(4))?
                 .into())

@@ -4,6 +4,7 @@
 //! part's place.
 
 use super::view::finish;
+use crate::batch::lift;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::{Tensor, ViewKind};
@@ -103,6 +104,9 @@ fn place(name: &str, shape: &[usize], takes: &[Take]) -> Attributes {
 
 /// The part of `x` that `takes` (one per axis, in bounds) describes.
 pub fn index_view(name: &'static str, x: &Tensor, takes: &[Take]) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| index_view(name, x, &lift::takes(x, k, takes)));
+    }
     finish(x, cut(x.layout(), takes), || {
         let takes = SmallVec::from_slice(takes);
         Box::new(IndexView { name, shape: SmallVec::from_slice(x.shape()), takes })
@@ -129,6 +133,11 @@ pub fn embed(part: &Tensor, shape: &[usize], takes: &[Take]) -> Result<Tensor> {
         ) -> Result<Option<Gradients>> {
             linear(v, |v| embed(v, y[0].shape(), &self.0))
         }
+    }
+    if part.is_batched() {
+        return lift::over(part, |part, k| {
+            embed(part, &lift::shape_of(part, k, shape), &lift::takes(part, k, takes))
+        });
     }
     let whole = Tensor::zeros(shape, part.dtype())?;
     whole.detach().view_as_layout(cut(whole.layout(), takes)).copy_raw(part);
@@ -157,6 +166,9 @@ pub(crate) fn erase(x: &Tensor, takes: &[Take]) -> Result<Tensor> {
         ) -> Result<Option<Gradients>> {
             linear(v, |v| erase(v, &self.0))
         }
+    }
+    if x.is_batched() {
+        return lift::over(x, |x, k| erase(x, &lift::takes(x, k, takes)));
     }
     let y = Tensor::uninitialised("erase", x.shape(), x.dtype())?;
     y.copy_raw(x);
@@ -275,6 +287,9 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
         }
     }
     let takes: Vec<Takes> = takes.into_iter().map(|t| take_all_but(x, dim, t)).collect();
+    if x.is_batched() {
+        return takes.iter().map(|t| index_view("SliceBackward0", x, t)).collect();
+    }
     let views: Vec<Tensor> =
         takes.iter().map(|t| x.view_of_kind(cut(x.layout(), t), ViewKind::Several)).collect();
     if record::recording(&[x]) && !views.is_empty() {

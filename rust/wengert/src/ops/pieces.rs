@@ -9,6 +9,7 @@ use super::strided::{Window, as_strided};
 use super::tags::*;
 use super::triangle::diagonal;
 use super::{Args, Output, Row, cast};
+use crate::batch::Batching;
 use crate::graph::{Context, Gradients, Op, record};
 use crate::layout::wrap_dim;
 use crate::memory_format::MemoryFormat;
@@ -221,7 +222,7 @@ pub const ROWS: &[Row] = &[
             }
             .into())
         },
-    ),
+    ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "hsplit",
         &["(input, sections: int) -> Tensor[]", "(input, indices: int[]) -> Tensor[]"],
@@ -251,21 +252,21 @@ pub const ROWS: &[Row] = &[
             " `split` whose results may be written to: the tensor they come from then does not know.",
         ],
         |c| Ok(unsafely(split(c.tensor(0), c.int(1), c.int(2))?)?.into()),
-    ),
+    ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "unsafe_split_with_sizes",
         &["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
         PARTS,
         &[" `split_with_sizes` whose results may be written to, as those of `unsafe_split`."],
         |c| Ok(unsafely(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?)?.into()),
-    ),
+    ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "unsafe_chunk",
         &["(input, chunks: int, dim: int = 0) -> Tensor[]"],
         PARTS,
         &[" `chunk` whose results may be written to, as those of `unsafe_split`."],
         |c| Ok(unsafely(chunk(c.tensor(0), c.int(1), c.int(2))?)?.into()),
-    ),
+    ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "select_scatter",
         &["(input, src, dim: int, index: int)"],
@@ -277,7 +278,7 @@ pub const ROWS: &[Row] = &[
             })?;
             Ok(y.into())
         },
-    ),
+    ).batched(Batching::Spread { less: 1 }),
     Row::make(
         "slice_scatter",
         &["(input, src, dim: int = 0, start: int? = None, end: int? = None, step: int = 1)"],
@@ -289,7 +290,7 @@ pub const ROWS: &[Row] = &[
             })?;
             Ok(y.into())
         },
-    ),
+    ).batched(Batching::Spread { less: 0 }),
     Row::make(
         "diagonal_scatter",
         &["(input, src, offset: int = 0, dim1: int = 0, dim2: int = 1)"],
@@ -301,7 +302,7 @@ pub const ROWS: &[Row] = &[
             })?;
             Ok(y.into())
         },
-    ),
+    ).batched(Batching::Spread { less: 1 }),
     Row::make(
         "as_strided_scatter",
         &["(input, src, size: int[], stride: int[], storage_offset: int? = None)"],

@@ -14,6 +14,7 @@
 //! `d add = (g, take(g))` and `d put = (put(g, 0), take(g))`, so one rule each gives every order.
 //! As in PyTorch, a place that `put` writes twice sends its gradient to both values.
 
+use crate::batch::{self, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::kernels::blocks::{self, Blocks};
 use crate::layout::Dims;
@@ -187,8 +188,39 @@ impl Places {
         }
     }
 
+    /// The same places in each of a batch, with axes of these sizes in front.
+    fn behind(&self, levels: &[usize]) -> Places {
+        let inner = &*self.0;
+        let (k, examples) = (levels.len(), levels.iter().product());
+        let shape = |own: &[usize]| levels.iter().chain(own).copied().collect::<Dims>();
+        let kind = match &inner.kind {
+            Kind::Along { dim, positions } => {
+                let all = positions.all.repeat(examples).into();
+                Kind::Along { dim: dim + k, positions: Positions { all, bound: positions.bound } }
+            }
+            Kind::Across { indexed, before, after } => Kind::Across {
+                indexed: indexed.iter().map(|(d, p)| (d + k, p.clone())).collect(),
+                before: (0..k).chain(before.iter().map(|d| d + k)).collect(),
+                after: after.iter().map(|d| d + k).collect(),
+            },
+        };
+        Places(Arc::new(Inner { whole: shape(&inner.whole), part: shape(&inner.part), kind }))
+    }
+
+    /// A map of one tensor, or two, that may be batched.
+    fn over_batch<const N: usize>(
+        &self,
+        tensors: [&Tensor; N],
+        map: impl FnOnce(&Places, [&Tensor; N]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        lift::over_all(tensors, |ts, k| map(&self.behind(&ts[0].shape()[..k]), ts))
+    }
+
     /// The elements at these places.
     pub fn take(&self, name: &'static str, x: &Tensor) -> Result<Tensor> {
+        if x.is_batched() {
+            return self.over_batch([x], |places, [x]| places.take(name, x));
+        }
         assert_eq!(x.shape(), &self.0.whole[..]);
         let y = Tensor::uninitialised("index", self.shape(), x.dtype())?;
         let blocks = self.blocks(x.layout().strides());
@@ -204,6 +236,9 @@ impl Places {
 
     /// Zeros with `v` added at these places.
     pub fn spread(&self, name: &'static str, v: &Tensor) -> Result<Tensor> {
+        if v.is_batched() {
+            return self.over_batch([v], |places, [v]| places.spread(name, v));
+        }
         let y = Tensor::zeros(&self.0.whole, v.dtype())?;
         self.write(&y, v, true)?;
         self.recorded(name, Map::Spread, y, &[v])
@@ -211,6 +246,9 @@ impl Places {
 
     /// `x` with `v`, of the same type, added at these places.
     pub fn add(&self, name: &'static str, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        if batch::any(&[x, v]) {
+            return self.over_batch([x, v], |places, [x, v]| places.add(name, x, v));
+        }
         let y = copy(x)?;
         self.write(&y, v, true)?;
         self.recorded(name, Map::Add, y, &[x, v])
@@ -218,6 +256,9 @@ impl Places {
 
     /// `x` with `v`, of the same type, written at these places.
     pub fn put(&self, name: &'static str, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        if batch::any(&[x, v]) {
+            return self.over_batch([x, v], |places, [x, v]| places.put(name, x, v));
+        }
         let y = copy(x)?;
         self.write(&y, v, false)?;
         self.recorded(name, Map::Put, y, &[x, v])
@@ -238,6 +279,9 @@ impl Places {
 
     /// `x` with one number written at these places.
     pub fn put_number(&self, name: &'static str, x: &Tensor, value: Scalar) -> Result<Tensor> {
+        if x.is_batched() {
+            return self.over_batch([x], |places, [x]| places.put_number(name, x, value));
+        }
         let y = copy(x)?;
         self.write(&y, &Tensor::full(self.shape(), value, x.dtype())?, false)?;
         self.recorded(name, Map::PutNumber, y, &[x])

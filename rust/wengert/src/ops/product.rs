@@ -18,6 +18,7 @@
 //! algorithmic differentiation*, 2008.)
 
 use super::{Dest, pointwise, reduce, view};
+use crate::batch;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, Saves, record};
 use crate::kernels::gemm::{self, MatMut, MatRef};
 use crate::layout::{self, Dims, Layout, Strides};
@@ -321,6 +322,9 @@ pub(crate) fn product(a: Mat, b: Mat, alpha: f64) -> Result<Tensor> {
 
 /// [`product`] with a destination.
 pub(crate) fn product_into(a: Mat, b: Mat, alpha: f64, dest: Dest) -> Result<Tensor> {
+    if batch::any(&[a.0, b.0]) {
+        return batch::product::product(a, b, alpha);
+    }
     let shape = product_shape(a, b)?;
     let y = written("matmul", &shape, a.0.dtype(), dest, &[a.0, b.0], |out| {
         multiply(alpha, a, b, 0.0, out)
@@ -387,6 +391,9 @@ pub(crate) fn add_product(
     [beta, alpha]: [f64; 2],
     dest: Dest,
 ) -> Result<Tensor> {
+    if batch::any(&[input, a.0, b.0]) {
+        return batch::product::added(Some(input), beta, product(a, b, alpha)?);
+    }
     let shape = product_shape(a, b)?;
     if input.dtype() != a.0.dtype() {
         let text = if shape.len() == 2 {
@@ -540,6 +547,9 @@ pub(crate) fn matvec(
     }
     check_number("addmv_impl_cpu", dtype)?;
     let inputs: SmallVec<[&Tensor; 3]> = input.into_iter().chain([a.0, v]).collect();
+    if batch::any(&inputs) {
+        return batch::product::added(input, beta, batch::product::matvec(a, v, alpha)?);
+    }
     let y = written("mv", &[m], dtype, dest, &inputs, |out| {
         if let Some(input) = input
             && beta != 0.0
@@ -608,6 +618,9 @@ pub(crate) fn dot(name: &'static str, a: &Tensor, b: &Tensor, dest: Dest) -> Res
         return Err(mixed_types(text, b.dtype(), a.dtype()));
     }
     check_number("dot", a.dtype())?;
+    if batch::any(&[a, b]) {
+        return batch::product::dot(a, b);
+    }
     let y = written("dot", &[], a.dtype(), dest, &[a, b], |out| {
         let one = Layout::strided(&[1, 1], &[1, 1], out.layout().offset());
         let out = Tensor::from_parts(out.storage().clone(), one, out.dtype());

@@ -7,6 +7,7 @@
 use super::tags::*;
 use super::view::{Take, embed, index_view};
 use super::{Call, Row, binary, cast, compare, unary, view};
+use crate::batch::{Batching, axes, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::engine::Operand;
 use crate::kernels::reduce::{self, Reduction};
@@ -193,6 +194,11 @@ fn sum_axes(
     dtype: Option<DType>,
     all: bool,
 ) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| {
+            sum_axes(x, lift::behind(k, false, &mask), keepdim, dtype, all && k == 0)
+        });
+    }
     let dtype = total_dtype(x, dtype);
     let y = run("sum", Reduction::Sum, x, &mask, keepdim, dtype)?;
     if dtype.is_floating() && record::recording(&[x]) {
@@ -221,6 +227,11 @@ pub fn mean(
              dtype. Got: {}",
             result.scalar_type_name()
         );
+    }
+    if x.is_batched() {
+        let mask = axes(x, dims)?;
+        let total = sum_axes(x, mask.clone(), keepdim, Some(result), false)?;
+        return binary::div(&total, &binary::number(count(x, &mask) as f64)?);
     }
     let mask = axes(x, dims)?;
     let count = count(x, &mask);
@@ -455,6 +466,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all. Whole numbers are summed in int64."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(
             |c| Ok(sum(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into()),
         ),
@@ -465,6 +477,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Sum over the given axes, or over all, NaN counted as 0."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(nansum(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
         }),
@@ -475,6 +488,7 @@ pub const ROWS: &[Row] = &[
         signatures: &[DIM_ROW],
         doc: &[" Mean over the given axes, or over all. Floating types only."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             Ok(mean(c.tensor(0), c.opt_ints(1), c.bool(2), c.opt_dtype(3))?.into())
         }),
@@ -488,6 +502,7 @@ pub const ROWS: &[Row] = &[
         ],
         doc: &[" Product over one axis, or over all. Whole numbers are multiplied in int64."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Own(axes::flat_reduce),
         call: Call::Make(|c| match c.overload {
             0 => Ok(prod(c.tensor(0), None, false, c.opt_dtype(1))?.into()),
             _ => Ok(prod(c.tensor(0), Some(c.int(1)), c.bool(2), c.opt_dtype(3))?.into()),
@@ -499,6 +514,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether any element along the given axes, or at all, is not zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
             Ok(truth("any", Reduction::Any, c.tensor(0), dims, keepdim)?.into())
@@ -510,6 +526,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None, keepdim: bool = False)"],
         doc: &[" Whether no element along the given axes, or at all, is zero."],
         tags: FUNCTION | METHOD | OUT | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| {
             let (dims, keepdim) = (c.opt_ints(1), c.bool(2));
             Ok(truth("all", Reduction::All, c.tensor(0), dims, keepdim)?.into())
@@ -521,6 +538,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int[]? = None)"],
         doc: &[" The number of elements along the given axes, or in all, that are not zero."],
         tags: FUNCTION | METHOD | NONDIFF,
+        batch: Batching::Reduce,
         call: Call::Make(|c| Ok(count_nonzero(c.tensor(0), c.opt_ints(1))?.into())),
     },
 ];

@@ -6,6 +6,7 @@ use super::reduce::{any, pad, part};
 use super::tags::*;
 use super::view::{Take, index_view};
 use super::{Call, Dest, NamedFields, Output, Row, binary, cast, compare, unary};
+use crate::batch::{Batching, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::scan::{self, Scan};
 use crate::layout::{Dims, wrap_dim};
@@ -76,6 +77,9 @@ fn running_sum(x: &Tensor, dim: usize, reverse: bool, dtype: DType) -> Result<Te
         ) -> Result<Option<Gradients>> {
             linear(v, |v| running_sum(v, self.dim, self.reverse, y[0].dtype()))
         }
+    }
+    if x.is_batched() && x.ndim() > 0 {
+        return lift::over(x, |x, k| running_sum(x, dim + k, reverse, dtype));
     }
     let y = run("cumsum", Scan::Sum, x, dim, reverse, dtype)?;
     if dtype.is_floating() && record::recording(&[x]) {
@@ -305,6 +309,14 @@ pub fn flip(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
             linear(v, |v| flip(v, &self.0))
         }
     }
+    if x.is_batched() && x.ndim() > 0 {
+        let axes: SmallVec<[usize; 5]> =
+            dims.iter().map(|&d| wrap_dim(d, x.ndim())).collect::<Result<_>>()?;
+        return lift::over(x, |x, k| {
+            let dims: SmallVec<[i64; 5]> = axes.iter().map(|d| (d + k) as i64).collect();
+            flip(x, &dims)
+        });
+    }
     let mut seen: Dims = smallvec![0; x.ndim().max(1)];
     let mut view = x.detach();
     for &d in dims {
@@ -338,6 +350,7 @@ pub const ROWS: &[Row] = &[
         signatures: DIM_ROW,
         doc: &[" Running sums along an axis. Whole numbers are added in int64."],
         tags: ALL_FORMS,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(cumsum(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())),
     },
     Row {
@@ -346,6 +359,7 @@ pub const ROWS: &[Row] = &[
         signatures: DIM_ROW,
         doc: &[" Running products along an axis. Whole numbers are multiplied in int64."],
         tags: ALL_FORMS,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(cumprod(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())),
     },
     Row {
@@ -354,6 +368,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dims: size)"],
         doc: &[" The elements in reverse order along the given axes, in new memory."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(flip(c.tensor(0), c.ints(1))?.into())),
     },
     Row {
@@ -362,6 +377,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int)"],
         doc: &[" `ln` of the running sums of `eˣ` along an axis, without overflow on the way."],
         tags: FUNCTION | METHOD | OUT,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(logcumsumexp(c.tensor(0), c.int(1))?.into())),
     },
     Row {
@@ -370,6 +386,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Largest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(Output::Named(&CUMMAX, cummax(c.tensor(0), c.int(1))?.into()))),
     },
     Row {
@@ -378,6 +395,7 @@ pub const ROWS: &[Row] = &[
         signatures: &["(input, dim: int) -> (Tensor values, Tensor indices)"],
         doc: &[" Smallest element so far along an axis, and the position of its last occurrence."],
         tags: FUNCTION | METHOD,
+        batch: Batching::Axes { extra: 0 },
         call: Call::Make(|c| Ok(Output::Named(&CUMMIN, cummin(c.tensor(0), c.int(1))?.into()))),
     },
 ];

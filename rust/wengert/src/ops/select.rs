@@ -9,6 +9,7 @@ use super::index::out_of_bounds;
 use super::places::{Places, Positions};
 use super::tags::*;
 use super::{Output, Row, binary, cast, create, view};
+use crate::batch::{Batching, compose, lift, rules};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, inplace, record};
 use crate::layout::{self, Dims};
 use crate::tensor::Tensor;
@@ -315,6 +316,12 @@ pub(super) fn fill_where(
             value.ndim()
         );
     }
+    if x.is_batched() && !value.is_batched() {
+        let ndim = x.ndim().max(mask.ndim());
+        return lift::over_aligned([x, mask], ndim, |[x, mask], _| {
+            fill_where(node, x, mask, value)
+        });
+    }
     create::check_value(value.item()?, x.dtype())?;
     let y = {
         let _off = ValuesOnly::new();
@@ -343,21 +350,24 @@ pub const ROWS: &[Row] = &[
             true => Ok(Output::Tensors(nonzero_columns(c.tensor(0))?)),
             false => Ok(nonzero(c.tensor(0))?.into()),
         },
-    ),
+    )
+    .batched(Batching::Refuse(rules::DYNAMIC)),
     Row::make(
         "masked_select",
         &["(input, mask)"],
         FUNCTION | METHOD | OUT,
         &[" The elements where a mask is true, in row-major order."],
         |c| Ok(masked_select(c.tensor(0), c.tensor(1))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::masked_select)),
     Row::make(
         "masked_fill",
         &["(input, mask, value: Operand)"],
         FUNCTION | METHOD | INPLACE,
         &[" One value where a mask is true, the elements of `input` elsewhere."],
         |c| Ok(masked_fill(c.tensor(0), c.tensor(1), c.tensor(2))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::masked_fill)),
     Row::make(
         "index_put",
         &["(input, indices: Tensor[], values, accumulate: bool = False)"],
@@ -367,7 +377,8 @@ pub const ROWS: &[Row] = &[
             let indices = named(c.tensors(1));
             Ok(index_put(c.tensor(0), &indices, c.tensor(2), c.bool(3))?.into())
         },
-    ),
+    )
+    .batched(Batching::Own(compose::index_put)),
     Row::make(
         "index_put_",
         &["(input, indices: Tensor[], values, accumulate: bool = False)"],
@@ -377,5 +388,6 @@ pub const ROWS: &[Row] = &[
             index_put_(c.tensor(0), &named(c.tensors(1)), c.tensor(2), c.bool(3))?;
             Ok(c.tensor(0).clone().into())
         },
-    ),
+    )
+    .batched(Batching::Own(compose::index_put)),
 ];

@@ -3,6 +3,7 @@
 use super::tags::*;
 use super::view::{reshape_to, transpose, unsqueeze};
 use super::{Output, Row};
+use crate::batch::{Batching, axes};
 use crate::layout::{Dims, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
@@ -98,7 +99,8 @@ pub const ROWS: &[Row] = &[
         VIEWS,
         &[" One axis as several; one of the sizes may be -1."],
         |c| Ok(unflatten(c.tensor(0), c.int(1), c.ints(2))?.into()),
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     Row::make(
         "ravel",
         &["(input)"],
@@ -111,14 +113,16 @@ pub const ROWS: &[Row] = &[
             }
             Ok(reshape_to(x, &[x.numel()])?.into())
         },
-    ),
+    )
+    .batched(Batching::Own(axes::ravel)),
     Row::make(
         "adjoint",
         &["(input)"],
         VIEWS,
         &[" The last two axes swapped: the conjugate transpose of matrices of real numbers."],
         |c| Ok(adjoint(c.tensor(0), "adjoint()", false)?.into()),
-    ),
+    )
+    .batched(Batching::Own(axes::adjoint)),
     Row::make(
         "positive",
         &["(input)"],
@@ -130,7 +134,8 @@ pub const ROWS: &[Row] = &[
             }
             Ok(c.tensor(0).clone().into())
         },
-    ),
+    )
+    .batched(Batching::First),
     Row::make(
         "atleast_1d",
         &["(input)", "(tensors: Tensor[]) -> Tensor[]"],

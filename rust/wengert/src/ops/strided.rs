@@ -15,6 +15,7 @@
 
 use super::tags::*;
 use super::{Row, binary, cast, index, select, view};
+use crate::batch::{Batching, axes};
 use crate::graph::{Context, Gradients, Op, record};
 use crate::layout::{Layout, checked_numel, wrap_dim};
 use crate::tensor::Tensor;
@@ -371,7 +372,8 @@ pub const ROWS: &[Row] = &[
             " shown several times are added.",
         ],
         |c| Ok(as_strided(c.tensor(0), c.ints(1), c.ints(2), c.opt_int(3))?.into()),
-    ),
+    )
+    .batched(Batching::Own(axes::as_strided)),
     Row::make(
         "unfold",
         &["(input, dimension: int, size: int, step: int)"],
@@ -382,5 +384,6 @@ pub const ROWS: &[Row] = &[
             " The positions within a window become a new last axis.",
         ],
         |c| Ok(unfold(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
 ];

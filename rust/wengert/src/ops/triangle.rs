@@ -2,6 +2,7 @@
 
 use super::tags::*;
 use super::{Args, Row, binary, cast};
+use crate::batch::{Batching, compose, lift};
 use crate::graph::{
     Attribute, Attributes, Context, Gradients, Op, ValuesOnly, forward::linear, record,
 };
@@ -46,6 +47,9 @@ fn triangle(x: &Tensor, diagonal: i64, lower: bool) -> Result<Tensor> {
             x.shape()
         );
     };
+    if x.is_batched() {
+        return lift::over(x, |x, _| triangle(x, diagonal, lower));
+    }
     // One mask for all matrices, which broadcasting reads again and again.
     let mask = Tensor::uninitialised("tril", &[rows, columns], DType::Bool)?;
     mask.fill_with(|all: &mut [bool]| {
@@ -126,6 +130,11 @@ impl Diagonal {
         ]
     }
 
+    /// The same of tensors with `k` more axes in front.
+    fn behind(self, k: usize) -> Diagonal {
+        Diagonal { rows: self.rows + k, columns: self.columns + k, ..self }
+    }
+
     /// The diagonal of `x`, a view.
     fn cut(self, x: &Tensor) -> Result<Tensor> {
         struct Cut(Diagonal, Dims);
@@ -151,6 +160,9 @@ impl Diagonal {
             ) -> Result<Option<Gradients>> {
                 linear(v, |v| self.0.cut(v))
             }
+        }
+        if x.is_batched() {
+            return lift::over(x, |x, k| self.behind(k).cut(x));
         }
         let y = x.view_as_layout(self.of(x.layout()));
         if record::recording(&[x]) {
@@ -182,6 +194,10 @@ impl Diagonal {
             ) -> Result<Option<Gradients>> {
                 linear(v, |v| self.1.embed(self.0, v, y[0].shape()))
             }
+        }
+        if x.is_batched() {
+            let whole = |x: &Tensor, k| lift::shape_of(x, k, shape);
+            return lift::over(x, |x, k| self.behind(k).embed(name, x, &whole(x, k)));
         }
         let y = Tensor::zeros(shape, x.dtype())?;
         y.detach().view_as_layout(self.of(y.layout())).copy_raw(x);
@@ -253,14 +269,16 @@ pub const ROWS: &[Row] = &[
         ALL_FORMS,
         &[" The elements on and below a diagonal of each matrix, zeros elsewhere."],
         |c| Ok(tril(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Trailing(2)),
     Row::make(
         "triu",
         &["(input, diagonal: int = 0)"],
         ALL_FORMS,
         &[" The elements on and above a diagonal of each matrix, zeros elsewhere."],
         |c| Ok(triu(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Trailing(2)),
     Row::make(
         "diagonal",
         &["(input, offset: int = 0, dim1: int = 0, dim2: int = 1)"],
@@ -270,7 +288,8 @@ pub const ROWS: &[Row] = &[
             let (x, offset, dim1, dim2) = four(c);
             Ok(diagonal(x, offset, dim1, dim2)?.into())
         },
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     Row::make(
         "diag_embed",
         &["(input, offset: int = 0, dim1: int = -2, dim2: int = -1)"],
@@ -280,12 +299,14 @@ pub const ROWS: &[Row] = &[
             let (x, offset, dim1, dim2) = four(c);
             Ok(diag_embed(x, offset, dim1, dim2)?.into())
         },
-    ),
+    )
+    .batched(Batching::Axes { extra: 1 }),
     Row::make(
         "diag",
         &["(input, diagonal: int = 0)"],
         FUNCTION | METHOD | OUT,
         &[" A matrix with a vector on its diagonal, or the diagonal of a matrix."],
         |c| Ok(diag(c.tensor(0), c.int(1))?.into()),
-    ),
+    )
+    .batched(Batching::Own(compose::diag)),
 ];

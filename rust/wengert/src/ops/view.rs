@@ -7,6 +7,7 @@
 pub use super::part::*;
 use super::tags::*;
 use super::{Call, Output, Row};
+use crate::batch::{Batching, axes, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{self, Dims, Layout, Strides, wrap_dim};
 use crate::tensor::Tensor;
@@ -30,6 +31,9 @@ pub(super) fn finish(
 
 /// The same elements, recorded: a view that has tangents of its own.
 pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, _| alias(name, x));
+    }
     let y = x.opaque_alias();
     if record::recording(&[x]) {
         let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
@@ -129,6 +133,9 @@ pub fn reshape(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
 
 /// [`reshape`] to a shape known to fit.
 pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| reshape_to(x, &lift::shape_of(x, k, shape)));
+    }
     match x.layout().try_reshape(shape) {
         Some(layout) => reshaped("ViewBackward0", x, layout),
         None => {
@@ -142,6 +149,10 @@ pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 /// A row-major result in another shape of as many elements. For autograd it is not a view:
 /// nobody has the tensor it shares memory with.
 pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        // The levels' axes need not be in row-major order with the others.
+        return reshape_to(x, shape);
+    }
     let layout = Layout::contiguous(name, shape, x.dtype().size())?;
     let layout = Layout::strided(shape, layout.strides(), x.layout().offset());
     let y = Tensor::from_parts(x.storage().clone(), layout, x.dtype());
@@ -213,6 +224,9 @@ impl Op for Permute {
 }
 
 fn permuted(name: &'static str, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        return lift::over(x, |x, k| permuted(name, x, &lift::order(k, order)));
+    }
     let l = x.layout();
     let shape: Dims = order.iter().map(|&d| l.shape()[d]).collect();
     let strides: Strides = order.iter().map(|&d| l.strides()[d]).collect();
@@ -322,6 +336,18 @@ pub fn matrix_transpose(x: &Tensor) -> Result<Tensor> {
 /// Without axes of length 1: all of them, or those named.
 pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
     let l = x.layout();
+    if x.is_batched() {
+        let named: Indices = match dims {
+            None => (0..x.ndim() as i64).collect(),
+            Some(dims) => {
+                dims.iter().map(|&d| Ok(wrap_dim(d, x.ndim())? as i64)).collect::<Result<_>>()?
+            }
+        };
+        return lift::over(x, |x, k| {
+            let named: Indices = named.iter().map(|d| d + k as i64).collect();
+            squeeze(x, Some(&named))
+        });
+    }
     let mut drop: SmallVec<[bool; 8]> = smallvec![dims.is_none(); x.ndim()];
     for &d in dims.unwrap_or_default() {
         let d = wrap_dim(d, x.ndim())?;
@@ -342,6 +368,9 @@ pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
 pub fn unsqueeze(x: &Tensor, dim: i64) -> Result<Tensor> {
     let l = x.layout();
     let d = wrap_dim(dim, x.ndim() + 1)?;
+    if x.is_batched() {
+        return lift::over(x, |x, k| unsqueeze(x, (k + d) as i64));
+    }
     let mut shape: Dims = SmallVec::from_slice(l.shape());
     let mut strides: Strides = SmallVec::from_slice(l.strides());
     let step = if d < x.ndim() { l.shape()[d] as isize * l.strides()[d] } else { 1 };
@@ -409,6 +438,10 @@ pub fn expand(x: &Tensor, sizes: &[i64]) -> Result<Tensor> {
 
 /// [`expand`] to a shape known to fit.
 pub(crate) fn expand_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.is_batched() {
+        let n = shape.len();
+        return lift::over_aligned([x], n, |[x], k| expand_to(x, &lift::shape_of(x, k, shape)));
+    }
     layout::checked_numel("expand", shape, x.dtype().size())?;
     let strides = layout::broadcast_strides(x.shape(), x.layout().strides(), shape);
     finish(x, Layout::strided(shape, &strides, x.layout().offset()), || Box::new(Expand))
@@ -446,6 +479,7 @@ macro_rules! row {
             signatures: &[$($sig),+],
             doc: &[$doc],
             tags: $tags,
+            batch: Batching::Each,
             call: Call::Make($call),
         }
     };
@@ -461,7 +495,8 @@ pub const ROWS: &[Row] = &[
         VIEWS,
         " The elements in another shape; a view where strides allow it, else a copy.",
         |c| Ok(reshape(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::reshape)),
     row!(
         "view",
         ["(input, size: size)", "(input, dtype: dtype)"],
@@ -474,7 +509,8 @@ pub const ROWS: &[Row] = &[
                 Ok(super::strided::view_dtype(c.tensor(0), dtype)?.into())
             }
         }
-    ),
+    )
+    .batched(Batching::Own(axes::reshape)),
     row!(
         "view_as",
         ["(input, other)"],
@@ -484,22 +520,26 @@ pub const ROWS: &[Row] = &[
             let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
             Ok(view(c.tensor(0), &shape)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::like_other)),
     row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
         t(c.tensor(0))?.into()
-    )),
+    ))
+    .batched(Batching::Own(axes::t)),
     row!(
         "transpose" aka "swapdims" aka "swapaxes",
         ["(input, dim0: int, dim1: int)"],
         VIEWS | INPLACE,
         " Two axes swapped.",
         |c| Ok(transpose(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
         c.tensor(0),
         c.ints(1)
     )?
-    .into())),
+    .into()))
+    .batched(Batching::Own(axes::permute)),
     row!(
         "squeeze",
         ["(input)", "(input, dim: int[])"],
@@ -509,21 +549,24 @@ pub const ROWS: &[Row] = &[
             let dims = if c.overload == 0 { None } else { Some(c.ints(1)) };
             Ok(squeeze(c.tensor(0), dims)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::squeeze)),
     row!(
         "unsqueeze",
         ["(input, dim: int)"],
         VIEWS | INPLACE,
         " With a new axis of length 1.",
         |c| Ok(unsqueeze(c.tensor(0), c.int(1))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 1 }),
     row!(
         "expand",
         ["(input, size: size)"],
         METHOD | VIEW,
         " Broadcast to a larger shape without copying; -1 keeps a size.",
         |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::expand)),
     row!(
         "expand_as",
         ["(input, other)"],
@@ -533,28 +576,32 @@ pub const ROWS: &[Row] = &[
             let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
             Ok(expand(c.tensor(0), &shape)?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::like_other)),
     row!(
         "broadcast_to",
         ["(input, size: size)"],
         VIEWS,
         " Broadcast to a larger shape without copying.",
         |c| Ok(expand(c.tensor(0), c.ints(1))?.into())
-    ),
+    )
+    .batched(Batching::Own(axes::expand)),
     row!(
         "flatten",
         ["(input, start_dim: int = 0, end_dim: int = -1)"],
         VIEWS,
         " A range of axes merged into one.",
         |c| Ok(flatten(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "select",
         ["(input, dim: int, index: int)"],
         VIEWS,
         " One position along an axis, which is dropped.",
         |c| Ok(select(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "narrow",
         ["(input, dim: int, start: int, length: int)", "(input, dim: int, start, length: int)"],
@@ -564,14 +611,16 @@ pub const ROWS: &[Row] = &[
             0 => Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
             _ => bail!(DType, "", "start must be an 0-dim integral Tensor."),
         }
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "unbind",
         ["(input, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " All slices along an axis, which is dropped.",
         |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "split",
         [
@@ -585,33 +634,38 @@ pub const ROWS: &[Row] = &[
         } else {
             Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
         }
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "split_with_sizes",
         ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
         VIEWS,
         " Pieces of the given lengths along an axis.",
         |c| Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "movedim" aka "moveaxis",
         ["(input, source: int[], destination: int[])"],
         VIEWS,
         " Axes moved to other places; the others keep their order.",
         |c| Ok(movedim(c.tensor(0), c.ints(1), c.ints(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "chunk",
         ["(input, chunks: int, dim: int = 0) -> Tensor[]"],
         VIEWS,
         " At most so many pieces of equal length along an axis.",
         |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "detach",
         ["(input)"],
         VIEWS | NONDIFF,
         " The same data without history; gradients do not flow through.",
         |c| detach(c.tensor(0))
-    ),
+    )
+    .batched(Batching::First),
 ];

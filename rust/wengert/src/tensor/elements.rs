@@ -40,12 +40,7 @@ impl Tensor {
     /// The tensor is batched.
     pub fn check_readable(&self) -> Result<()> {
         if self.is_batched() {
-            bail!(
-                Value,
-                "",
-                "Cannot access data pointer of Tensor that doesn't have storage (inside vmap a tensor \
-                 stands for every example of a batch: its values are not one example's)"
-            );
+            return Err(crate::batch::unreadable());
         }
         Ok(())
     }

@@ -216,6 +216,9 @@ impl Tensor {
     /// The same data without history, which does not require grad.
     #[inline]
     pub fn detach(&self) -> Tensor {
+        if self.is_batched() {
+            return self.over_batch(Tensor::detach);
+        }
         Tensor::from_parts(self.storage().clone(), self.layout().clone(), self.dtype())
     }
 
@@ -283,8 +286,14 @@ impl Tensor {
     }
 
     /// Address of the first element.
+    ///
+    /// Of a batched tensor there is no such thing: it unwinds with an [`Error`], as operators of
+    /// tensor algebra do.
     #[inline]
     pub fn data_ptr(&self) -> *mut u8 {
+        if self.is_batched() {
+            batched::refuse_memory();
+        }
         self.storage().data().wrapping_add(self.layout().offset() * self.dtype().size())
     }
 

@@ -42,10 +42,12 @@ impl Tensor {
         self.0.forward.load(Ordering::Relaxed) & DUAL != 0
     }
 
-    /// The same elements as a view that has tangents of its own, whatever those of its base are.
+    /// The same elements as a view that has tangents of its own, whatever those of its base are, and
+    /// is as new as it is.
     pub(crate) fn opaque_alias(&self) -> Tensor {
         let alias = self.view_as_layout(self.layout().clone());
-        alias.0.forward.fetch_or(OPAQUE, Ordering::Relaxed);
+        let birth = crate::graph::transform::birth() << BIRTH_SHIFT;
+        alias.0.forward.store(birth | OPAQUE, Ordering::Relaxed);
         alias
     }
 

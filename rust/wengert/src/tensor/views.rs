@@ -61,6 +61,9 @@ impl Tensor {
     /// A view of the given kind, unless this tensor is itself a view that must not be written to,
     /// or nothing is recorded.
     pub(crate) fn view_of_kind(&self, layout: Layout, kind: ViewKind) -> Tensor {
+        if self.is_batched() {
+            super::batched::refuse_memory();
+        }
         if self.is_inference() {
             // There is no history that a write through it could change.
             return Tensor::from_parts(self.storage().clone(), layout, self.dtype());
@@ -79,6 +82,9 @@ impl Tensor {
         let base = self.base().unwrap_or_else(|| self.clone());
         let view =
             Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind);
+        if crate::graph::transform::may_be_active() {
+            view.inherit_birth(self);
+        }
         if inference && !self.is_inference() {
             // Not recorded, but the view still stands for a tensor that requires grad.
             view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);

@@ -16,6 +16,7 @@
 use super::loss::{Reduction, reduce_to};
 use super::softmax::{log_softmax, rows_along, softmax, softmax_backward};
 use super::{for_kernel, for_user, with_real};
+use crate::batch::{Batching, compose};
 use crate::dtype::Element;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::softmax::{self as kernels, Rows};
@@ -49,6 +50,7 @@ impl Default for Options<'_> {
 
 /// A checked problem. It owns copies of targets and weights, so that nobody changes them before
 /// backward.
+#[derive(Clone)]
 struct Classes {
     rows: Rows,
     /// The shape of the losses of all rows.
@@ -195,6 +197,11 @@ impl Classes {
         let q = for_user("cross_entropy", Tensor::from_slice(&q, x.shape())?, x.dtype().compute())?;
         let total = reduce::sum(&q, Some(&[class_dim(x) as i64]), true, None)?;
         Ok((q, total))
+    }
+
+    /// The same losses without a reduction.
+    fn unreduced(&self) -> Arc<Classes> {
+        Arc::new(Classes { reduction: Reduction::None, scale: 1.0, ..self.clone() })
     }
 
     /// The gradient of the loss as one factor for each row, in the shape of `Σ q`.
@@ -360,6 +367,12 @@ impl Op for CrossEntropyBackward {
 /// The gradient of the logits; differentiable in `g` and `x`.
 #[allow(unsafe_code)]
 fn backward(g: &Tensor, x: &Tensor, stats: [&Tensor; 2], classes: &Arc<Classes>) -> Result<Tensor> {
+    if g.is_batched() {
+        // Linear in the gradient of each row's loss: times those for gradients of 1.
+        let ones = Tensor::full(&classes.shape, 1.0, g.dtype())?;
+        let unit = backward(&ones, x, stats, &classes.unreduced())?;
+        return mul(&classes.row_factors(g, x)?, &unit);
+    }
     let compute = x.dtype().compute();
     let input = for_kernel("cross_entropy", x, compute)?;
     let rows = {
@@ -510,6 +523,11 @@ impl Op for Place {
 
 #[allow(unsafe_code)]
 fn place(g: &Tensor, x: &Tensor, classes: &Arc<Classes>) -> Result<Tensor> {
+    if g.is_batched() {
+        // As in `backward`.
+        let ones = Tensor::full(&classes.shape, 1.0, g.dtype())?;
+        return mul(&classes.row_factors(g, x)?, &place(&ones, x, &classes.unreduced())?);
+    }
     let given = g.to_vec::<f64>()?;
     let out = Tensor::zeros(x.shape(), x.dtype().compute())?;
     with_real!(out.dtype(), T => {
@@ -543,6 +561,7 @@ pub const ROWS: &[Row] = &[
             " `()`, or probabilities in the shape of `input`. A mean over classes is weighted.",
         ],
         tags: FUNCTION,
+        batch: Batching::Own(compose::cross_entropy),
         call: Call::Make(|c| {
             let options = Options { label_smoothing: c.float(7), ..options(c)? };
             Ok(cross_entropy(c.tensor(0), c.tensor(1), options)?.into())
@@ -559,6 +578,7 @@ pub const ROWS: &[Row] = &[
             " `input` has shape `(N, C, …)` or `(C,)`, `target` `(N, …)` or `()`.",
         ],
         tags: FUNCTION,
+        batch: Batching::Own(compose::cross_entropy),
         call: Call::Make(|c| Ok(nll_loss(c.tensor(0), c.tensor(1), options(c)?)?.into())),
     },
 ];

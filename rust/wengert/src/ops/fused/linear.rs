@@ -3,6 +3,7 @@
 //! The transposition is a flag and the bias where the product's sums begin, so there is neither a
 //! view nor a second pass, and the gradient of the weight comes out in the weight's own layout.
 
+use crate::batch::{Batching, compose};
 use crate::layout::Dims;
 use crate::ops::product::{Mat, add_product, product};
 use crate::ops::tags::*;
@@ -76,5 +77,6 @@ pub const ROWS: &[Row] = &[Row {
         " `input` has shape `(…, in)`, `weight` `(out, in)`, `bias` `(out,)`.",
     ],
     tags: FUNCTION | OUT,
+    batch: Batching::Own(compose::linear),
     call: Call::Make(|c| Ok(linear(c.tensor(0), c.tensor(1), c.opt_tensor(2))?.into())),
 }];

@@ -4,6 +4,7 @@
 //! and a reduction inside, so that a loss is one node. The rule multiplies the gradient with the
 //! factor of the reduction and the weight, and hands it to the slopes, which are differentiable.
 
+use crate::batch::{Batching, compose};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, Saves, ValuesOnly, record};
 use crate::kernels::math;
 use crate::ops::binary::{number, where_};
@@ -500,6 +501,7 @@ macro_rules! row {
             signatures: &[$sig],
             doc: &[$($doc),+],
             tags: FUNCTION,
+            batch: Batching::Own(compose::loss),
             call: Call::Make($call),
         }
     };

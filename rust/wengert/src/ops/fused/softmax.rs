@@ -10,6 +10,7 @@
 //! ```
 
 use super::{for_kernel, for_user, with_real};
+use crate::batch::{Batching, axes, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::{Dims, wrap_dim};
@@ -157,6 +158,9 @@ impl Op for BackwardRule {
 /// The gradient of the input from those of the output `y` along axis `dim`.
 #[allow(unsafe_code)]
 fn backward(which: Which, g: &Tensor, y: &Tensor, dim: usize) -> Result<Tensor> {
+    if y.ndim() > 0 && crate::batch::any(&[g, y]) {
+        return lift::over_all([g, y], |[g, y], k| backward(which, g, y, dim + k));
+    }
     let [name, ..] = which.names();
     let compute = y.dtype().compute();
     let (grad, output) = (for_kernel(name, g, compute)?, for_kernel(name, y, compute)?);
@@ -308,6 +312,7 @@ macro_rules! row {
             signatures: &[$sig],
             doc: &[$doc],
             tags: $tags,
+            batch: Batching::Each,
             call: Call::Make($call),
         }
     };
@@ -321,21 +326,24 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD | OUT,
         " `eˣ / Σ eˣ` along an axis.",
         |c| Ok(softmax(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "log_softmax" aka "special.log_softmax",
         "(input, dim: int, dtype: dtype? = None)",
         FUNCTION | METHOD | OUT,
         " `x - ln Σ eˣ` along an axis.",
         |c| Ok(log_softmax(c.tensor(0), c.int(1), c.opt_dtype(2))?.into())
-    ),
+    )
+    .batched(Batching::Axes { extra: 0 }),
     row!(
         "logsumexp" aka "special.logsumexp",
         "(input, dim: int[], keepdim: bool = False)",
         FUNCTION | METHOD | OUT,
         " `ln Σ eˣ` over the given axes, without overflow.",
         |c| Ok(logsumexp(c.tensor(0), c.ints(1), c.bool(2))?.into())
-    ),
+    )
+    .batched(Batching::Reduce),
     row!(
         "nn.functional.softmax",
         "(input, dim: int? = None, _stacklevel: int = 3, dtype: dtype? = None)",
@@ -345,7 +353,8 @@ pub const ROWS: &[Row] = &[
             let dim = implicit_dim(c.tensor(0), c.opt_int(1));
             Ok(softmax(c.tensor(0), dim, c.opt_dtype(3))?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::implicit_softmax)),
     row!(
         "nn.functional.log_softmax",
         "(input, dim: int? = None, _stacklevel: int = 3, dtype: dtype? = None)",
@@ -355,5 +364,6 @@ pub const ROWS: &[Row] = &[
             let dim = implicit_dim(c.tensor(0), c.opt_int(1));
             Ok(log_softmax(c.tensor(0), dim, c.opt_dtype(3))?.into())
         }
-    ),
+    )
+    .batched(Batching::Own(axes::implicit_softmax)),
 ];
