@@ -1,5 +1,7 @@
 """What is recorded: `no_grad`, `enable_grad`, `set_grad_enabled` and `inference_mode`.
 
+`masked_gradients` is a mode of the same making that says how derivatives are computed.
+
 The modes are flags per thread, kept by the engine. The classes are compiled, since a block stands
 on the hot path of every optimiser step; this file is what makes them decorators. A decorated
 function opens a block of its own for each call: one block entered from two threads could not tell
@@ -21,13 +23,19 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from wengert._core import enable_grad, inference_mode, no_grad, set_grad_enabled
+from wengert._core import (
+    enable_grad,
+    inference_mode,
+    masked_gradients,
+    no_grad,
+    set_grad_enabled,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-__all__ = ["enable_grad", "inference_mode", "no_grad", "set_grad_enabled"]
+__all__ = ["enable_grad", "inference_mode", "masked_gradients", "no_grad", "set_grad_enabled"]
 
 Block: TypeAlias = Callable[[], AbstractContextManager[object]]
 

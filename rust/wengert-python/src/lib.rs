@@ -40,6 +40,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod masked;
 mod node;
 mod numpy;
 mod object;
@@ -76,6 +77,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     function::install(m)?;
     saved::install(m)?;
     inference::install(m)?;
+    masked::install(m)?;
     anomaly::install(m)?;
     exchange::install(m)?;
     forward::install(m)?;
@@ -124,6 +126,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         "SavedTensor",
         "record_function",
         "set_check_numpy",
+        "masked_gradients",
+        "set_masked_gradients",
+        "is_masked_gradients_enabled",
     ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {

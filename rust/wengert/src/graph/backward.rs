@@ -30,6 +30,7 @@ use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
 use super::inference::Modes;
+use super::masked;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
@@ -186,6 +187,7 @@ struct Job {
     node: NodeRef,
     context: Context,
     buffers: Buffers,
+    masked: bool,
     result: Option<Result<Gradients>>,
 }
 
@@ -210,6 +212,8 @@ struct Pass {
     wanted: Vec<(Edge, usize)>,
     restricted: bool,
     accumulate: bool,
+    /// Whether gradients are masked.
+    masked: bool,
     captured: Vec<Option<Tensor>>,
     leaves: Vec<Arrival>,
     retained: Vec<(WeakTensor, Tensor)>,
@@ -232,6 +236,7 @@ impl Pass {
             wanted: Vec::new(),
             restricted: false,
             accumulate: false,
+            masked: masked::is_masked(),
             captured: Vec::new(),
             leaves: Vec::new(),
             retained: Vec::new(),
@@ -439,7 +444,8 @@ impl Pass {
             match self.unpack(&node) {
                 Ok(context) => {
                     let buffers = std::mem::take(&mut self.visits[i as usize].buffers);
-                    jobs.push(Job { index: i, node, context, buffers, result: None });
+                    let masked = self.masked;
+                    jobs.push(Job { index: i, node, context, buffers, masked, result: None });
                 }
                 Err(error) => self.visits[i as usize].early = Some(Err(error)),
             }
@@ -533,9 +539,9 @@ impl Pass {
         let elements = gradients + context.elements();
         self.done += elements;
         if elements >= LONG && !node.op.needs_calling_thread() {
-            return unlocked(|| apply(node, &context, buffers));
+            return unlocked(|| apply(node, &context, buffers, self.masked));
         }
-        let gradients = apply(node, &context, buffers)?;
+        let gradients = apply(node, &context, buffers, self.masked)?;
         if fetches && let Some(site) = self.frees() {
             node.free_saved(site);
         }
@@ -620,7 +626,7 @@ pub(super) fn meta_of(edge: &Edge) -> &OutputMeta {
 
 impl Job {
     fn run(&mut self) {
-        self.result = Some(apply(&self.node, &self.context, &self.buffers));
+        self.result = Some(apply(&self.node, &self.context, &self.buffers, self.masked));
     }
 }
 
@@ -657,9 +663,13 @@ pub(super) fn apply(
     node: &Node,
     context: &Context,
     gradients: &[Option<Tensor>],
+    masked: bool,
 ) -> Result<Gradients> {
     let _span = turn(node, gradients, "");
-    caught(|| node.op.backward(context, gradients))
+    caught(|| match masked {
+        false => node.op.backward(context, gradients),
+        true => masked::backward(&*node.op, context, gradients),
+    })
 }
 
 /// Runs tensor algebra and catches the errors that it unwinds with.

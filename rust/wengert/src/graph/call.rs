@@ -4,6 +4,7 @@ use super::accumulate::conform;
 use super::arena::NodeRef;
 use super::backward::{apply, meta_of};
 use super::commit::{Arrival, Commit};
+use super::masked::is_masked;
 use super::node::Gradients;
 use crate::Result;
 use crate::tensor::Tensor;
@@ -28,7 +29,7 @@ impl NodeRef {
         let mut found = Gradients::new();
         if gradients.iter().any(Option::is_some) {
             let context = self.unpack(None, false, edges.iter().map(Option::is_some).collect())?;
-            found = apply(self, &context, gradients)?;
+            found = apply(self, &context, gradients, is_masked())?;
         }
         found.resize(edges.len(), None);
         for (k, edge) in edges.iter().enumerate() {

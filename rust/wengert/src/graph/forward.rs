@@ -27,6 +27,7 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
+use super::masked;
 use super::mode::{self, FORWARD, PerThread, RECORD, switch};
 use super::node::{Context, Gradients, Op};
 use super::record::attach;
@@ -463,7 +464,8 @@ pub fn diagonal(
         if tangent.shape() != output.shape() {
             tangent = view::expand_to(&tangent, output.shape())?;
         }
-        let mut parts = op.backward(&ctx.only(i), &[Some(tangent)])?;
+        let tangent = [Some(tangent)];
+        let mut parts = masked::rule(op, &ctx.only(i), &tangent)?;
         if let Some(part) = parts.get_mut(i).and_then(Option::take) {
             sum = Some(match sum {
                 None => part,

@@ -27,6 +27,8 @@ pub(super) const WATCHED_WRITES: u32 = 8;
 pub(super) struct PerThread {
     /// See the bits above.
     pub mode: Cell<u32>,
+    /// See [`masked`](super::masked). Not a bit of the mode, because operations need not know.
+    pub masked: Cell<bool>,
     /// Number of the newest node that this thread made or built upon.
     pub newest: Cell<u64>,
     /// The site that stands for this thread while it does not run the host's code.
@@ -35,7 +37,12 @@ pub(super) struct PerThread {
 
 thread_local! {
     pub(super) static THREAD: PerThread = const {
-        PerThread { mode: Cell::new(RECORD), newest: Cell::new(0), held: Cell::new(None) }
+        PerThread {
+            mode: Cell::new(RECORD),
+            masked: Cell::new(false),
+            newest: Cell::new(0),
+            held: Cell::new(None),
+        }
     };
 }
 

@@ -337,6 +337,16 @@ pointwise_rows! {
         b saves(c): |g| where_(c, &number(0.0)?, g)?,
     }
 
+    /// A derivative times `g`, but 0 where it is NaN although `g` is 0: zero times infinity.
+    masked(x, g) -> y: "(input, grad)", Same, INTERNAL => {
+        float: if g == 0.0 && x != x { 0.0 } else { x },
+    } "MaskedGradientBackward0" {
+        x saves(x, g): |h| {
+            let dropped = logical_and(&eq(g, &number(0.0)?)?, &isnan(x)?)?;
+            where_(&dropped, &number(0.0)?, h)?
+        },
+    }
+
     /// Values below `lo` become `lo`; NaN stays.
     clamp_min(x, lo) -> y: "(input, min: Operand)", Same, ALL_FORMS => {
         int: x.max(lo), float: if x < lo || lo.is_nan() { lo } else { x },

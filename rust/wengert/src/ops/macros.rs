@@ -156,6 +156,9 @@ macro_rules! pointwise_rows {
                                     CONDITIONS[input]
                                         || $crate::ops::macros::is_number($sig, input, NUMBER)
                                 }
+                                fn is_pointwise(&self) -> bool {
+                                    true
+                                }
                                 #[allow(unused_variables)]
                                 fn backward(
                                     &self,

@@ -295,6 +295,11 @@ impl Op for Rule {
         input == 2
     }
 
+    /// Unless it is reduced, which the shapes tell.
+    fn is_pointwise(&self) -> bool {
+        true
+    }
+
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
         let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
         let operands: SmallVec<[&Tensor; 3]> =
