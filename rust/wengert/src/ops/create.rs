@@ -403,6 +403,11 @@ pub fn eye(rows: i64, columns: Option<i64>, dtype: Option<DType>) -> Result<Tens
 /// # Errors
 /// `value` has dimensions, or the type cannot hold it; `x` may not be written to.
 pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
+    fill_as(["FillBackward2", "FillBackward3"], x, value)
+}
+
+/// [`fill_`] under the name of one of two nodes, for a number and for a tensor.
+fn fill_as([number, tensor]: [&'static str; 2], x: &Tensor, value: &Tensor) -> Result<()> {
     if value.ndim() != 0 {
         bail!(
             Shape,
@@ -412,9 +417,10 @@ pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
         );
     }
     if crate::graph::record::recording(&[value]) {
-        return super::cast::copy_(x, value);
+        return super::cast::copy_as(tensor, x, value);
     }
-    overwrite(x, "fill", "FillBackward2", value.item()?)
+    let node = if value.is_wrapped_number() { number } else { tensor };
+    overwrite(x, "fill", node, value.item()?)
 }
 
 /// Writes zeros; the gradient of what was there is zero.
