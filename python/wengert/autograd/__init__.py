@@ -20,6 +20,9 @@ from . import functional as functional
 from . import graph as graph
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
 from .function import Function
+from .grad_mode import (
+    _unsafe_preserve_version_counter as _unsafe_preserve_version_counter,
+)
 from .grad_mode import enable_grad, inference_mode, masked_gradients, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .multithreading import set_multithreading_enabled

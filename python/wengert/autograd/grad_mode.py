@@ -24,6 +24,8 @@ from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from wengert._core import (
+    Tensor,
+    _unsafe_set_version_counter,
     enable_grad,
     inference_mode,
     masked_gradients,
@@ -36,6 +38,25 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 __all__ = ["enable_grad", "inference_mode", "masked_gradients", "no_grad", "set_grad_enabled"]
+
+
+class _unsafe_preserve_version_counter:
+    """Leave the versions of tensors as they were before a block, whatever it wrote.
+
+    Autograd then takes what it saved for unchanged: a gradient that depends on the old values is
+    wrong, and nobody says so.
+    """
+
+    def __init__(self, tensors: Tensor | tuple[Tensor, ...]) -> None:
+        self.tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+        self.prev_versions = tuple(t._version for t in self.tensors)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_args: object) -> None:
+        _unsafe_set_version_counter(self.tensors, self.prev_versions)
+
 
 Block: TypeAlias = Callable[[], AbstractContextManager[object]]
 

@@ -3,12 +3,14 @@
 use crate::args::number;
 use crate::error::{OrRaise, guarded};
 use crate::numpy;
+use crate::object::wrap_as;
+use crate::subclass;
 use crate::teach;
 use crate::tensor::{PyTensor, scalar_object, wrap};
 use crate::types::{check_device, extract_dtype};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple, PyType};
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
@@ -372,8 +374,12 @@ pub fn deepcopy<'py>(
     if let Some(grad) = t.grad() {
         copy.set_grad(Some(ops::cast::clone(&grad.detach()).or_raise()?));
     }
-    let object = wrap(slf.py(), copy)?;
+    let object = wrap_as(&slf.get_type(), copy)?;
     memo.set_item(key, &object)?;
+    if let Some(state) = subclass::state(slf)? {
+        let deepcopy = slf.py().import("copy")?.getattr("deepcopy")?;
+        object.getattr("__dict__")?.call_method1("update", (deepcopy.call1((state, memo))?,))?;
+    }
     Ok(object)
 }
 
@@ -393,22 +399,31 @@ pub fn reduce<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTuple>> 
 
     let bytes = t.to_bytes().or_raise()?;
     let rebuild = py.import("wengert._core")?.getattr("_rebuild_tensor")?;
-    let arguments = (pyo3::types::PyBytes::new(py, &bytes), dtype, shape, t.requires_grad());
-    PyTuple::new(py, [rebuild, arguments.into_pyobject(py)?.into_any()])
+    let bytes = pyo3::types::PyBytes::new(py, &bytes);
+    let arguments = match subclass::class_argument(slf) {
+        None => (bytes, dtype, shape, t.requires_grad()).into_pyobject(py)?,
+        Some(class) => (bytes, dtype, shape, t.requires_grad(), class).into_pyobject(py)?,
+    };
+    subclass::reduced(slf, rebuild, arguments)
 }
 
 /// A tensor from the bytes that pickling wrote.
 #[pyfunction]
+#[pyo3(signature = (bytes, dtype, shape, requires_grad, cls=None))]
 pub fn _rebuild_tensor<'py>(
     py: Python<'py>,
     bytes: &[u8],
     dtype: &Bound<'py, PyAny>,
     shape: Vec<usize>,
     requires_grad: bool,
+    cls: Option<&Bound<'py, PyType>>,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let dtype =
         extract_dtype(dtype).ok_or_else(|| PyTypeError::new_err("_rebuild_tensor: not a dtype"))?;
     let t = Tensor::from_bytes(bytes, &shape, dtype).or_raise()?;
     t.set_requires_grad(requires_grad).or_raise()?;
-    wrap(py, t)
+    match cls {
+        None => wrap(py, t),
+        Some(cls) => wrap_as(cls, t),
+    }
 }

@@ -50,6 +50,7 @@ mod resize;
 mod saved;
 mod settings;
 mod site;
+mod subclass;
 mod task;
 mod teach;
 mod tensor;
@@ -77,6 +78,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     function::install(m)?;
     saved::install(m)?;
     inference::install(m)?;
+    subclass::install(m)?;
     masked::install(m)?;
     anomaly::install(m)?;
     exchange::install(m)?;
@@ -121,7 +123,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         "grad",
         "operations",
         "live_nodes",
-        "memory_stats",
         "Node",
         "SavedTensor",
         "record_function",

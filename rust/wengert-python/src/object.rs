@@ -12,13 +12,15 @@
 
 use crate::error::OrRaise;
 use crate::tensor::PyTensor;
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use wengert::{DType, Tensor};
 
 /// The class, and where in its objects the value lies.
@@ -34,12 +36,16 @@ unsafe impl Sync for Class {}
 
 static CLASS: PyOnceLock<Class> = PyOnceLock::new();
 
+/// Where the value lies, for the garbage collector, which may not ask for the lock.
+static OFFSET: AtomicUsize = AtomicUsize::new(0);
+
 /// Learns the layout of the class from one object that PyO3 made.
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let scalar = Tensor::zeros(&[], DType::Float32).or_raise()?;
     let sample = Bound::new(py, PyTensor::of(scalar))?;
     let value = std::ptr::from_ref(sample.get()) as usize - sample.as_ptr() as usize;
     let class = py.get_type::<PyTensor>().as_type_ptr();
+    OFFSET.store(value, Ordering::Relaxed);
     let _ = CLASS.set(py, Class { class, value });
     Ok(())
 }
@@ -58,17 +64,46 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         }
     }
     let class = CLASS.get(py).expect("the module is initialised");
-    // SAFETY: `tp_alloc` gives zeroed memory with a count of one for an object of the class. Zeros
+    allocate(py, class.class, class.value, tensor)
+}
+
+/// A new object of a class derived from `Tensor` for a tensor that has no object.
+pub fn wrap_as<'py>(class: &Bound<'py, PyType>, tensor: Tensor) -> PyResult<Bound<'py, PyTensor>> {
+    if !class.is_subclass_of::<PyTensor>()? {
+        return Err(PyTypeError::new_err(format!("{} is no class of tensors", class.name()?)));
+    }
+    let known = CLASS.get(class.py()).expect("the module is initialised");
+    allocate(class.py(), class.as_type_ptr(), known.value, tensor)
+}
+
+/// An object for a tensor. Instances of a derived class begin as those of `Tensor` do.
+#[inline(always)]
+fn allocate(
+    py: Python<'_>,
+    class: *mut ffi::PyTypeObject,
+    value: usize,
+    tensor: Tensor,
+) -> PyResult<Bound<'_, PyTensor>> {
+    // SAFETY: the caller's class is `Tensor` or derived from it. `tp_alloc` gives zeroed memory with a count of one for an object of the class. Zeros
     // are what PyO3 has in the slots for dict and weak references when they are empty; the value,
     // the only other part of the object, is written before anybody else sees it.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(class.class, 0);
+        let object = ffi::PyType_GenericAlloc(class, 0);
         if object.is_null() {
             return Err(PyErr::fetch(py));
         }
         tensor.host().store(object.cast(), Ordering::Relaxed);
-        object.cast::<u8>().add(class.value).cast::<PyTensor>().write(PyTensor::of(tensor));
+        object.cast::<u8>().add(value).cast::<PyTensor>().write(PyTensor::of(tensor));
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
+
+/// [`visit_class`] for tensors.
+pub fn visit_tensor_class(value: &PyTensor, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    match OFFSET.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        // SAFETY: `install` has measured where in its objects the value lies.
+        offset => unsafe { visit_class(value, offset, visit) },
     }
 }
 
