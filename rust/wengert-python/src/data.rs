@@ -332,6 +332,12 @@ pub fn legacy_constructor(
     Tensor::zeros(&shape, float).or_raise()
 }
 
+/// Lets Ctrl-C through, every so many steps of a loop.
+#[inline]
+fn check_signals_now_and_then(py: Python<'_>, step: usize) -> PyResult<()> {
+    if step % (1 << 16) == (1 << 16) - 1 { py.check_signals() } else { Ok(()) }
+}
+
 /// Nested lists of Python numbers.
 pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     if t.ndim() == 0 {
@@ -340,13 +346,17 @@ pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> 
     let shape = t.shape().to_vec();
     let values = t.to_scalars().or_raise()?;
     // Innermost lists first, then lists of those, level by level.
-    let mut level: Vec<Bound<'py, PyAny>> =
-        values.into_iter().map(|v| scalar_object(py, v)).collect::<PyResult<_>>()?;
+    let mut level: Vec<Bound<'py, PyAny>> = Vec::with_capacity(values.len());
+    for (i, value) in values.into_iter().enumerate() {
+        level.push(scalar_object(py, value)?);
+        check_signals_now_and_then(py, i)?;
+    }
     for d in (0..shape.len()).rev() {
         let outer: usize = shape[..d].iter().product();
         let mut next = Vec::with_capacity(outer);
         let mut items = level.into_iter();
-        for _ in 0..outer {
+        for i in 0..outer {
+            check_signals_now_and_then(py, i)?;
             let row: Vec<_> = items.by_ref().take(shape[d]).collect();
             next.push(PyList::new(py, row)?.into_any());
         }

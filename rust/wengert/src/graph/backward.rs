@@ -136,6 +136,9 @@ pub fn set_interrupt_check(check: fn() -> Result<()>) {
 const STRETCH: usize = 1 << 20;
 const NODE: usize = 1 << 10;
 
+/// Nodes between two looks while a graph is only walked.
+const FEW: usize = 1 << 16;
+
 /// Runs a function while other threads may use the embedding language.
 pub type Unlocked = fn(&mut (dyn FnMut() + Send));
 
@@ -289,7 +292,7 @@ impl Pass {
     }
 
     /// Numbers every node behind the roots and counts what each waits for.
-    fn discover(&mut self, seeds: &[(Edge, Tensor)]) {
+    fn discover(&mut self, seeds: &[(Edge, Tensor)]) -> Result<()> {
         for (edge, _) in seeds {
             self.visit(&edge.node);
         }
@@ -302,14 +305,18 @@ impl Pass {
                 self.visits[index as usize].waiting += 1;
             }
             next += 1;
+            if next % FEW == 0 {
+                interrupt::check()?;
+            }
         }
+        Ok(())
     }
 
     /// Marks what lies on a path to a wanted tensor. Inputs are older than what they feed, so one
     /// sweep from old to new suffices.
-    fn mark_needed(&mut self) {
+    fn mark_needed(&mut self) -> Result<()> {
         if !self.restricted {
-            return;
+            return Ok(());
         }
         let mut needed = vec![false; self.visits.len()];
         for (edge, _) in &self.wanted {
@@ -319,7 +326,10 @@ impl Pass {
         }
         let mut order: Vec<u32> = (0..self.visits.len() as u32).collect();
         order.sort_unstable_by_key(|&i| self.visits[i as usize].node.seq);
-        for i in order {
+        for (swept, i) in order.into_iter().enumerate() {
+            if swept % FEW == FEW - 1 {
+                interrupt::check()?;
+            }
             needed[i as usize] |= self.visits[i as usize]
                 .node
                 .edges()
@@ -328,12 +338,13 @@ impl Pass {
                 .any(|edge| self.find(&edge.node).is_some_and(|j| needed[j as usize]));
         }
         self.draft().needed = Some(needed);
+        Ok(())
     }
 
     /// The whole pass.
     fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
-        self.discover(&seeds);
-        self.mark_needed();
+        self.discover(&seeds)?;
+        self.mark_needed()?;
         self.walk(seeds)?;
         let commit =
             Commit { arrivals: take(&mut self.leaves), retained: take(&mut self.retained) };

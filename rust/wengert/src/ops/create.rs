@@ -12,6 +12,7 @@ use super::tags::*;
 use super::{Args, Call, Dest, Output, Row};
 use crate::dtype::{Category, DType, Element, Scalar, default_float};
 use crate::graph::inplace;
+use crate::kernels::interrupt::{PIECE, Patience};
 use crate::layout::{self, Dims, Layout};
 use crate::memory_format::MemoryFormat;
 use crate::random::Sample;
@@ -24,8 +25,13 @@ use crate::{Result, bail, dispatch};
 macro_rules! each {
     ($out:expr, $convert:ident, |$i:ident| $value:expr) => {
         dispatch!($out.dtype(), T => $out.fill_with::<T, _>(|all| {
-            for ($i, element) in all.iter_mut().enumerate() {
-                *element = <T as Sample>::$convert($value);
+            let mut patience = Patience::over(all.len());
+            for (n, piece) in all.chunks_mut(PIECE).enumerate() {
+                for (j, element) in piece.iter_mut().enumerate() {
+                    let $i = n * PIECE + j;
+                    *element = <T as Sample>::$convert($value);
+                }
+                patience.look();
             }
         }))
     };
