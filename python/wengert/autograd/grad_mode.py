@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from wengert._core import (
     Tensor,
-    _unsafe_set_version_counter,
+    _set_version_counter,
     enable_grad,
     inference_mode,
     masked_gradients,
@@ -55,7 +55,7 @@ class _unsafe_preserve_version_counter:
         pass
 
     def __exit__(self, *_args: object) -> None:
-        _unsafe_set_version_counter(self.tensors, self.prev_versions)
+        _set_version_counter(self.tensors, self.prev_versions)
 
 
 Block: TypeAlias = Callable[[], AbstractContextManager[object]]

@@ -85,7 +85,9 @@ impl PyMaskedGradients {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = (exc_type, exc_value, traceback);
-        self.outer.exit(py, |before| drop(engine::set_masked(before)))
+        self.outer.exit(py, |before| {
+            engine::set_masked(before);
+        })
     }
 
     /// Another block of the same mode.

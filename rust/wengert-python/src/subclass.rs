@@ -133,10 +133,7 @@ fn _swap_tensors(py: Python<'_>, a: &Bound<'_, PyTensor>, b: &Bound<'_, PyTensor
 
 /// Sets how many writes a tensor's memory counts.
 #[pyfunction]
-fn _unsafe_set_version_counter(
-    tensors: Vec<Bound<'_, PyTensor>>,
-    versions: Vec<u32>,
-) -> PyResult<()> {
+fn _set_version_counter(tensors: Vec<Bound<'_, PyTensor>>, versions: Vec<u32>) -> PyResult<()> {
     if tensors.len() != versions.len() {
         return Err(PyValueError::new_err(format!(
             "{} tensors, but {} versions",
@@ -183,5 +180,5 @@ pub fn reduced<'py>(
 /// Adds the functions to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_swap_tensors, m)?)?;
-    m.add_function(wrap_pyfunction!(_unsafe_set_version_counter, m)?)
+    m.add_function(wrap_pyfunction!(_set_version_counter, m)?)
 }
