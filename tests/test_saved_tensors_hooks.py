@@ -632,3 +632,35 @@ def test_writes_are_not_watched_after_the_block():
     a.sin_()
     gc.collect()
     assert len(context.cloned) == 0
+
+
+def test_what_is_kept_can_be_looked_at():
+    def pack(t):
+        return t
+
+    def unpack(t):
+        return t
+
+    a = torch.tensor(2.0, requires_grad=True)
+    with saved_tensors_hooks(pack, unpack):
+        b = a**2
+    c = b.exp()
+    d = c**2
+    packed, output, given = (
+        b.grad_fn._raw_saved_self,
+        c.grad_fn._raw_saved_result,
+        d.grad_fn._raw_saved_self,
+    )
+    assert packed.data is a
+    assert packed.unpack_hook is unpack
+    assert output.data is not c
+    assert output.data.grad_fn is None
+    assert output.data.tolist() == c.tolist()
+    assert output.unpack_hook is None
+    assert given.data is c
+    assert given.unpack_hook is None
+    given.register_hooks(lambda t: ("kept", t.detach()), lambda kept: kept[1])
+    assert given.data[0] == "kept"
+    d.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        _ = given.data
