@@ -165,6 +165,11 @@ def test_plain_tensors_keep_attributes_in_copies():
         assert (type(y), y.note, y.requires_grad) == (torch.Tensor, {"a": 1}, True)
 
 
+def test_deep_copies_keep_the_order_of_axes():
+    x = torch.arange(6.0).view(2, 3).t()
+    assert copy.deepcopy(x).stride() == x.stride() == copy.copy(x).stride()
+
+
 def test_computed_tensors_are_not_copied_silently():
     y = torch.ones(2, requires_grad=True) * 2
     with pytest.raises(RuntimeError, match="Only Tensors created explicitly by the user"):

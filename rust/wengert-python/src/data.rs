@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple, PyType};
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
+use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Scalar, Tensor, batch, ops};
 
 /// Leaves of a nested sequence in order, with the shape found on the way.
@@ -379,7 +380,8 @@ pub fn deepcopy<'py>(
     if !t.is_leaf() {
         return Err(teach::deepcopy_of_computed(&t));
     }
-    let copy = ops::cast::clone(&t.detach()).or_raise()?;
+    let preserve = Some(MemoryFormat::Preserve);
+    let copy = ops::cast::to(&t.detach(), t.dtype(), preserve, true).or_raise()?;
     copy.set_requires_grad(t.requires_grad()).or_raise()?;
     if let Some(grad) = t.grad() {
         copy.set_grad(Some(ops::cast::clone(&grad.detach()).or_raise()?));
