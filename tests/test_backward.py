@@ -567,6 +567,52 @@ def test_g2_g3_interrupts_of_long_operations(isolated, setup, threads):
     assert isolated.value(code, limit=60) < SOON
 
 
+@pytest.mark.parametrize("work", [
+    "torch.randn(10**8)",
+    "torch.arange(10**8, dtype=torch.float16)",
+    "torch.ones(1).expand(10**8).logcumsumexp(0)",
+    "torch.empty(10**8).exponential_()",
+    "a.tolist()",
+], ids=["randn", "arange", "scan", "exponential_", "tolist"])  # fmt: skip
+def test_interrupts_of_long_loops_on_one_thread(isolated, work):
+    """Well before the loop would have ended by itself."""
+    code = f"""{INTERRUPTED}
+a = torch.zeros(10**7)
+def work():
+    for _ in range(100):
+        {work}
+result = latency(work, 0.5)
+torch.manual_seed(0)
+result = result, torch.rand(1).item()
+"""
+    late, number = isolated.value(code, limit=100)
+    assert late < SOON
+    assert number == pytest.approx(0.4962566)
+
+
+def test_other_threads_run_while_numbers_are_drawn(isolated):
+    code = """
+import threading, time
+done, ticks = False, 0
+def tick():
+    global ticks
+    while not done:
+        ticks += 1
+        time.sleep(0.001)
+other = threading.Thread(target=tick)
+other.start()
+while ticks < 3:
+    time.sleep(0.001)
+before = ticks
+torch.randn(5 * 10**7)
+after = ticks
+done = True
+other.join()
+result = after - before
+"""
+    assert isolated.value(code, limit=60) > 10
+
+
 def test_g4_an_interrupted_backward_changes_no_gradient(isolated):
     code = INTERRUPTED + """
 x = torch.ones(1, requires_grad=True)

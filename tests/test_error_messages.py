@@ -399,9 +399,10 @@ def test_the_gradient_of_a_leaf_before_backward():
     assert message(error) == text(
         "'NoneType' object has no attribute 'zero_'",
         "The .grad of this leaf of shape (3,) is None: no backward has reached it since it was "
-        "made or zero_grad() was called.",
+        "made or its .grad was set to None.",
         "It is used at " + at("w.grad.zero_()"),
-        "Fix: call backward() first, or use the optimizer's zero_grad(), which minds None.",
+        "Fix: call backward() first; to reset a gradient set .grad to None, as zero_grad() of an "
+        "optimizer does.",
     )
     with pytest.raises(AttributeError, match=r"no attribute 'data'\n"):
         _ = w.grad.data

@@ -373,3 +373,69 @@ def test_variables_are_tensors():
     assert autograd.variable.Variable is Variable
     with pytest.raises(TypeError, match="Variable data has to be a tensor, but got int"):
         Variable(5)
+
+
+def test_saved_attributes_by_kind():
+    """Tensors, numbers, sizes, words and None come as what they are in Python."""
+    a = torch.ones(2, 2, requires_grad=True)
+    kinds = {
+        type(torch.nn.functional.threshold(a, value, value).grad_fn._saved_threshold)
+        for value in (1.0, 1, False)
+    }
+    assert kinds == {float, int, bool}
+    assert torch.div(a, 2.0, rounding_mode="trunc").grad_fn._saved_rounding_mode == "trunc"
+    assert torch.div(a, 2.0, rounding_mode=None).grad_fn._saved_rounding_mode is None
+    assert torch.logit(a, 1.0).grad_fn._saved_eps == 1.0
+    assert torch.logit(a).grad_fn._saved_eps is None
+    assert a.as_strided((3,), (1,), 1).grad_fn._saved_storage_offset == 1
+    assert a.as_strided((3,), (1,)).grad_fn._saved_storage_offset is None
+    loss = torch.nn.functional.nll_loss
+    target = torch.tensor([1, 0])
+    assert loss(a, target).grad_fn._saved_weight is None
+    weight = torch.tensor([1.0, 2.0])
+    assert loss(a, target, weight).grad_fn._saved_weight.tolist() == [1.0, 2.0]
+    assert loss(a, target, weight).grad_fn._saved_target.tolist() == [1, 0]
+
+
+def test_raw_saved_tensors_of_a_freed_graph():
+    y = leaf() * leaf()
+    y.sum().backward()
+    with pytest.raises(RuntimeError, match="after they have already been freed"):
+        _ = y.grad_fn._saved_self
+    with pytest.raises(RuntimeError, match="after it has been freed"):
+        y.grad_fn._raw_saved_self.register_hooks(lambda t: t, lambda t: t)
+
+
+def test_numbers_on_the_left_are_second_inputs():
+    x = leaf()
+    for y in (2 + x, 2 * x):
+        assert y.grad_fn.next_functions[0][0].variable is x
+
+
+def test_quotients_keep_their_operands():
+    """So that the result may be written to, and the operands may not."""
+    a, b = leaf(1.0, 2.0), leaf(2.0, 4.0)
+    y = a / b
+    y.mul_(2)
+    y.sum().backward()
+    assert a.grad.tolist() == [1.0, 0.5]
+    assert b.grad.tolist() == [-0.5, -0.25]
+    z = a.clone()
+    y = z / b
+    z.add_(1)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        y.sum().backward()
+
+
+def test_writes_through_views_show_what_was_written():
+    x, y = leaf(), leaf()
+    z = x.clone()
+    clone = z.grad_fn
+    z[1:] = y[1:]
+    written = z.grad_fn
+    assert written.name() == "torch::autograd::CopySlices"
+    assert [n and n.name() for n, _ in written.next_functions] == [
+        "CloneBackward0",
+        "SliceBackward0",
+    ]
+    assert written.next_functions[0][0] is clone

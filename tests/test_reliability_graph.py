@@ -7,7 +7,7 @@ words of the messages are tested in `test_error_messages.py`: here it is that bo
 their numbers.
 
 A cycle through the context of a custom function is collected once nobody else uses its node: a chain of n
-such functions takes n collections, as in PyTorch. Not here: the opt-in rule of D22 for gradients of a branch that was not taken, which does not exist.
+such functions takes n collections, as in PyTorch.
 """
 
 import pytest
@@ -150,6 +150,7 @@ except RecursionError:
     Case("D20", X + "y = x.exp()\ny.detach().numpy()[:] = 0\ny.sum().backward()", "RuntimeError", "inplace operation.*" + line(2) + ".*NumPy", longest=600),
     Case("D21 mode", X + "torch.autograd.set_check_numpy(True)\na = np.ones(3, 'f4')\ny = (torch.from_numpy(a) * x).sum()\na[:] = 0\ny.backward()", "RuntimeError", "inplace operation.*" + line(4) + ".*NumPy", longest=600),
     Case("D21 documented", "result = 'set_check_numpy' in torch.from_numpy.__doc__", result=True),
+    Case("D22", "x = torch.tensor([0.0, 4.0], requires_grad=True)\nwith torch.autograd.masked_gradients():\n    torch.where(x > 0, torch.sqrt(x), 0.0).sum().backward()\nresult = x.grad.tolist()", result=[0.0, 0.25]),
     Case("D22 anomaly", X + "with torch.autograd.set_detect_anomaly(True):\n    y = torch.where(x > 1, torch.sqrt(x - 1), 0.0)\n    y.sum().backward()", "RuntimeError", "SqrtBackward0.*nan values.*" + line(3), warns="UserWarning: ", longest=600),
     Case("D23", """
 x, y = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)

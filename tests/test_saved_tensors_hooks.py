@@ -440,8 +440,8 @@ def test_hooks_come_too_late_for_what_is_freed():
     y.sum().backward()
     with pytest.raises(RuntimeError, match="after it has been freed"):
         raw.register_hooks(lambda t: t, lambda t: t)
-    with pytest.raises(RuntimeError, match="a second time"):
-        y.grad_fn._raw_saved_result  # noqa: B018
+    with pytest.raises(RuntimeError, match="after it has been freed"):
+        y.grad_fn._raw_saved_result.register_hooks(lambda t: t, lambda t: t)
 
 
 def test_a_hook_on_one_tensor_must_not_change_it():
@@ -632,3 +632,35 @@ def test_writes_are_not_watched_after_the_block():
     a.sin_()
     gc.collect()
     assert len(context.cloned) == 0
+
+
+def test_what_is_kept_can_be_looked_at():
+    def pack(t):
+        return t
+
+    def unpack(t):
+        return t
+
+    a = torch.tensor(2.0, requires_grad=True)
+    with saved_tensors_hooks(pack, unpack):
+        b = a**2
+    c = b.exp()
+    d = c**2
+    packed, output, given = (
+        b.grad_fn._raw_saved_self,
+        c.grad_fn._raw_saved_result,
+        d.grad_fn._raw_saved_self,
+    )
+    assert packed.data is a
+    assert packed.unpack_hook is unpack
+    assert output.data is not c
+    assert output.data.grad_fn is None
+    assert output.data.tolist() == c.tolist()
+    assert output.unpack_hook is None
+    assert given.data is c
+    assert given.unpack_hook is None
+    given.register_hooks(lambda t: ("kept", t.detach()), lambda kept: kept[1])
+    assert given.data[0] == "kept"
+    d.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        _ = given.data

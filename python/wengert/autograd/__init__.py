@@ -6,7 +6,13 @@ own, `no_grad` and its kin say what is recorded,
 `gradgradcheck` compare gradients with finite differences.
 """
 
-from wengert._core import backward, grad, set_check_numpy
+from wengert._core import (
+    backward,
+    grad,
+    is_masked_gradients_enabled,
+    set_check_numpy,
+    set_masked_gradients,
+)
 
 from . import forward_ad as forward_ad
 from . import function as function
@@ -14,7 +20,10 @@ from . import functional as functional
 from . import graph as graph
 from .anomaly_mode import detect_anomaly, set_detect_anomaly
 from .function import Function
-from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+from .grad_mode import (
+    _unsafe_preserve_version_counter as _unsafe_preserve_version_counter,
+)
+from .grad_mode import enable_grad, inference_mode, masked_gradients, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .multithreading import set_multithreading_enabled
 from .variable import Variable
@@ -34,10 +43,13 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "inference_mode",
+    "is_masked_gradients_enabled",
+    "masked_gradients",
     "no_grad",
     "set_check_numpy",
     "set_detect_anomaly",
     "set_grad_enabled",
+    "set_masked_gradients",
     "set_multithreading_enabled",
 ]
 

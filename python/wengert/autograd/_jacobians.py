@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class GradcheckError(RuntimeError):
     """A gradient is wrong, or a backward pass breaks a rule that all must keep."""
 
+    __module__ = "wengert.autograd.gradcheck"  # where users find it
+
 
 @dataclass
 class Problem:

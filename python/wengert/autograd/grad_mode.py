@@ -1,5 +1,7 @@
 """What is recorded: `no_grad`, `enable_grad`, `set_grad_enabled` and `inference_mode`.
 
+`masked_gradients` is a mode of the same making that says how derivatives are computed.
+
 The modes are flags per thread, kept by the engine. The classes are compiled, since a block stands
 on the hot path of every optimiser step; this file is what makes them decorators. A decorated
 function opens a block of its own for each call: one block entered from two threads could not tell
@@ -21,13 +23,40 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from wengert._core import enable_grad, inference_mode, no_grad, set_grad_enabled
+from wengert._core import (
+    Tensor,
+    _set_version_counter,
+    enable_grad,
+    inference_mode,
+    masked_gradients,
+    no_grad,
+    set_grad_enabled,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-__all__ = ["enable_grad", "inference_mode", "no_grad", "set_grad_enabled"]
+__all__ = ["enable_grad", "inference_mode", "masked_gradients", "no_grad", "set_grad_enabled"]
+
+
+class _unsafe_preserve_version_counter:
+    """Leave the versions of tensors as they were before a block, whatever it wrote.
+
+    Autograd then takes what it saved for unchanged: a gradient that depends on the old values is
+    wrong, and nobody says so.
+    """
+
+    def __init__(self, tensors: Tensor | tuple[Tensor, ...]) -> None:
+        self.tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+        self.prev_versions = tuple(t._version for t in self.tensors)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_args: object) -> None:
+        _set_version_counter(self.tensors, self.prev_versions)
+
 
 Block: TypeAlias = Callable[[], AbstractContextManager[object]]
 

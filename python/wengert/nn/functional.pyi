@@ -1,5 +1,5 @@
 # Written by tools/make_stubs.py from the operation table; do not edit.
-from wengert._core import Tensor, _bool, _DType, _float, _int, _str
+from wengert._core import Tensor, _bool, _DType, _float, _int, _Number, _str
 
 __all__ = [
     "binary_cross_entropy",
@@ -191,7 +191,7 @@ def tanh(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def tanhshrink(input: Tensor) -> Tensor: ...
 def threshold(
     input: Tensor,
-    threshold: _float,
-    value: _float,
+    threshold: _Number,
+    value: _Number,
     inplace: _bool = False,
 ) -> Tensor: ...

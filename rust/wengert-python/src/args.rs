@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::OrRaise;
-use crate::object::exact;
+use crate::object::value_of;
 use crate::random::PyGenerator;
 use crate::tensor::PyTensor;
 use crate::types::{PyLayout, PyMemoryFormat, check_device, extract_dtype};
@@ -76,18 +76,12 @@ impl From<PyErr> for Mismatch {
 impl BoundRow {
     /// Reads a row's signatures.
     pub fn new(py: Python<'_>, row: &'static Row) -> BoundRow {
-        let overloads = row
-            .signatures
-            .iter()
-            .map(|text| {
-                let signature = Signature::parse(text);
-                let names = signature
-                    .params
-                    .iter()
-                    .map(|p| PyString::intern(py, p.name).unbind())
-                    .collect();
-                (signature, names)
-            });
+        let overloads = row.signatures.iter().map(|text| {
+            let signature = Signature::parse(text);
+            let names =
+                signature.params.iter().map(|p| PyString::intern(py, p.name).unbind()).collect();
+            (signature, names)
+        });
         let plain = |p: &Param| PlainParam {
             kind: p.kind,
             optional: p.optional,
@@ -296,7 +290,7 @@ impl BoundRow {
 /// A small tensor, lent for the length of a call; `story` becomes true if it has one.
 #[inline]
 fn lend_small(py: Python<'_>, value: &Bound<'_, PyAny>, story: &mut bool) -> Option<Lent> {
-    let t = exact(py, value).filter(|t| t.is_small())?;
+    let t = value_of(py, value).filter(|t| t.is_small())?;
     *story |= t.look(Tensor::has_story);
     // SAFETY: the caller of the operation holds the object and the lock, and `Args` does not outlive the
     // call. Plain calls neither give up the lock nor run Python code.

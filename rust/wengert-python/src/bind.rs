@@ -254,7 +254,13 @@ fn finish<'py>(
     if let Some(out) = extras.out {
         return into_out(py, row, &mut args, out);
     }
-    let result = released(py, &mut args, |args| op.call(args))?;
+    let result = match op.has(tags::FACTORY) && makes_much(&args) {
+        false => released(py, &mut args, |args| op.call(args))?,
+        true => {
+            args.values.iter_mut().for_each(ops::Value::own);
+            detached(py, || op.call(&args)).or_raise()?
+        }
+    };
     observe::made_by_call(&result, &args);
     if extras.requires_grad
         && let Output::Tensor(t) = &result
@@ -313,6 +319,17 @@ fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py,
 
 /// Elements above which other Python threads may run meanwhile.
 pub const RELEASE_ABOVE: usize = 1 << 18;
+
+/// Whether sizes or bounds promise a long result. Numbers may mean something else; then nothing is lost
+/// but the time to give the lock up.
+fn makes_much(args: &Args) -> bool {
+    let limit = RELEASE_ABOVE as i64;
+    args.values.iter().any(|value| match value {
+        ops::Value::Ints(sizes) => sizes.iter().fold(1, |n: i64, &s| n.saturating_mul(s)) > limit,
+        ops::Value::Number(n) => n.to_f64().abs() > limit as f64,
+        _ => false,
+    })
+}
 
 /// Runs an operation, without the interpreter lock if it is long.
 #[inline]

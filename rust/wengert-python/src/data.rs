@@ -3,16 +3,19 @@
 use crate::args::number;
 use crate::error::{OrRaise, guarded};
 use crate::numpy;
+use crate::object::wrap_as;
+use crate::subclass;
 use crate::teach;
 use crate::tensor::{PyTensor, scalar_object, wrap};
 use crate::types::{check_device, extract_dtype};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyFloat, PyList, PyString, PyTuple, PyType};
 use smallvec::SmallVec;
 use std::ffi::CString;
 use wengert::dtype::Category;
 use wengert::layout::MAX_DIMS;
+use wengert::memory_format::MemoryFormat;
 use wengert::{DType, Scalar, Tensor, batch, ops};
 
 /// Leaves of a nested sequence in order, with the shape found on the way.
@@ -362,6 +365,12 @@ pub fn legacy_constructor(
     Tensor::zeros(&shape, float).or_raise()
 }
 
+/// Lets Ctrl-C through, every so many steps of a loop.
+#[inline]
+fn check_signals_now_and_then(py: Python<'_>, step: usize) -> PyResult<()> {
+    if step % (1 << 16) == (1 << 16) - 1 { py.check_signals() } else { Ok(()) }
+}
+
 /// Nested lists of Python numbers.
 pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     if t.ndim() == 0 {
@@ -370,13 +379,17 @@ pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> 
     let shape = t.shape().to_vec();
     let values = t.to_scalars().or_raise()?;
     // Innermost lists first, then lists of those, level by level.
-    let mut level: Vec<Bound<'py, PyAny>> =
-        values.into_iter().map(|v| scalar_object(py, v)).collect::<PyResult<_>>()?;
+    let mut level: Vec<Bound<'py, PyAny>> = Vec::with_capacity(values.len());
+    for (i, value) in values.into_iter().enumerate() {
+        level.push(scalar_object(py, value)?);
+        check_signals_now_and_then(py, i)?;
+    }
     for d in (0..shape.len()).rev() {
         let outer: usize = shape[..d].iter().product();
         let mut next = Vec::with_capacity(outer);
         let mut items = level.into_iter();
-        for _ in 0..outer {
+        for i in 0..outer {
+            check_signals_now_and_then(py, i)?;
             let row: Vec<_> = items.by_ref().take(shape[d]).collect();
             next.push(PyList::new(py, row)?.into_any());
         }
@@ -399,13 +412,18 @@ pub fn deepcopy<'py>(
     if !t.is_leaf() {
         return Err(teach::deepcopy_of_computed(&t));
     }
-    let copy = ops::cast::clone(&t.detach()).or_raise()?;
+    let preserve = Some(MemoryFormat::Preserve);
+    let copy = ops::cast::to(&t.detach(), t.dtype(), preserve, true).or_raise()?;
     copy.set_requires_grad(t.requires_grad()).or_raise()?;
     if let Some(grad) = t.grad() {
         copy.set_grad(Some(ops::cast::clone(&grad.detach()).or_raise()?));
     }
-    let object = wrap(slf.py(), copy)?;
+    let object = wrap_as(&slf.get_type(), copy)?;
     memo.set_item(key, &object)?;
+    if let Some(state) = subclass::state(slf)? {
+        let deepcopy = slf.py().import("copy")?.getattr("deepcopy")?;
+        object.getattr("__dict__")?.call_method1("update", (deepcopy.call1((state, memo))?,))?;
+    }
     Ok(object)
 }
 
@@ -425,22 +443,31 @@ pub fn reduce<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyTuple>> 
 
     let bytes = t.to_bytes().or_raise()?;
     let rebuild = py.import("wengert._core")?.getattr("_rebuild_tensor")?;
-    let arguments = (pyo3::types::PyBytes::new(py, &bytes), dtype, shape, t.requires_grad());
-    PyTuple::new(py, [rebuild, arguments.into_pyobject(py)?.into_any()])
+    let bytes = pyo3::types::PyBytes::new(py, &bytes);
+    let arguments = match subclass::class_argument(slf) {
+        None => (bytes, dtype, shape, t.requires_grad()).into_pyobject(py)?,
+        Some(class) => (bytes, dtype, shape, t.requires_grad(), class).into_pyobject(py)?,
+    };
+    subclass::reduced(slf, rebuild, arguments)
 }
 
 /// A tensor from the bytes that pickling wrote.
 #[pyfunction]
+#[pyo3(signature = (bytes, dtype, shape, requires_grad, cls=None))]
 pub fn _rebuild_tensor<'py>(
     py: Python<'py>,
     bytes: &[u8],
     dtype: &Bound<'py, PyAny>,
     shape: Vec<usize>,
     requires_grad: bool,
+    cls: Option<&Bound<'py, PyType>>,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let dtype =
         extract_dtype(dtype).ok_or_else(|| PyTypeError::new_err("_rebuild_tensor: not a dtype"))?;
     let t = Tensor::from_bytes(bytes, &shape, dtype).or_raise()?;
     t.set_requires_grad(requires_grad).or_raise()?;
-    wrap(py, t)
+    match cls {
+        None => wrap(py, t),
+        Some(cls) => wrap_as(cls, t),
+    }
 }

@@ -207,8 +207,8 @@ fn basic_behind(x: &Tensor, hidden: usize, items: &Items<'_>) -> PyResult<Basic>
     let gathers = indices.iter().any(Option::is_some);
     let whole = takes.iter().zip(x.shape()).all(|(take, &size)| *take == Take::all(size));
     // Tensors alone index the tensor itself; `x[:]` is a view.
-    let mut view =
-        if gathers && whole { x.clone() } else { index_view(name, x, &takes).or_raise()? };
+    let same = whole && (gathers || !new_axes.is_empty());
+    let mut view = if same { x.clone() } else { index_view(name, x, &takes).or_raise()? };
     for axis in new_axes {
         view = unsqueeze(&view, axis as i64).or_raise()?;
     }

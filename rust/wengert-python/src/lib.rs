@@ -41,6 +41,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod masked;
 mod node;
 mod numpy;
 mod object;
@@ -51,6 +52,7 @@ mod saved;
 mod settings;
 mod site;
 mod slots;
+mod subclass;
 mod task;
 mod teach;
 mod tensor;
@@ -79,6 +81,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     function::install(m)?;
     saved::install(m)?;
     inference::install(m)?;
+    subclass::install(m)?;
+    masked::install(m)?;
     anomaly::install(m)?;
     exchange::install(m)?;
     forward::install(m)?;
@@ -122,11 +126,13 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         "grad",
         "operations",
         "live_nodes",
-        "memory_stats",
         "Node",
         "SavedTensor",
         "record_function",
         "set_check_numpy",
+        "masked_gradients",
+        "set_masked_gradients",
+        "is_masked_gradients_enabled",
     ];
     let all = PyList::empty(py);
     for name in m.dict().keys() {

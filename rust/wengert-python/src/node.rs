@@ -25,7 +25,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::Arc;
 use wengert::Tensor;
-use wengert::graph::{Attribute, NodeRef};
+use wengert::graph::{Attribute, Edge, NodeRef};
 use wengert::ops::Value;
 
 /// A recorded operation.
@@ -119,14 +119,31 @@ pub fn node_of(object: &Bound<'_, PyAny>) -> Option<NodeRef> {
 /// Where gradients go from a node.
 pub fn next_functions<'py>(py: Python<'py>, node: &NodeRef) -> PyResult<Bound<'py, PyTuple>> {
     let mut pairs = Vec::with_capacity(node.edges().len());
-    for (edge, shown) in node.edges().iter().zip(node.shown()) {
-        match edge {
-            Some(e) => pairs.push((Some(object(py, &e.node)?), e.output)),
-            None if shown => pairs.push((None, 0)),
-            None => {}
-        }
+    for edge in shown_edges(node) {
+        pairs.push(match edge {
+            Some(e) => (Some(object(py, &e.node)?), e.output),
+            None => (None, 0),
+        });
     }
     PyTuple::new(py, pairs)
+}
+
+/// The edges that PyTorch's node has. Its `CopySlices` contains the operation that wrote to the view,
+/// where ours has it as an input: that operation's own inputs take its place.
+fn shown_edges(node: &NodeRef) -> Vec<Option<Edge>> {
+    let edges = |node: &NodeRef| -> Vec<Option<Edge>> {
+        let all = node.edges().iter().zip(node.shown());
+        all.filter(|(_, shown)| *shown).map(|(edge, _)| edge.clone()).collect()
+    };
+    let mut list = edges(node);
+    if node.name() == "CopySlices"
+        && let [_, Some(written)] = &list[..]
+    {
+        let inner = edges(&written.node);
+        list.truncate(1);
+        list.extend(inner.into_iter().skip(1));
+    }
+    list
 }
 
 /// Shape and type of each output of a node.
@@ -311,9 +328,10 @@ impl PyNode {
             let node = &slf.get().0;
             let found = node.op().attributes().into_iter().find(|(n, _)| *n == saved);
             if let Some((_, Attribute::Saved(role))) = found {
-                // A tensor that the rule did not need has no place; the one after the last will do.
-                let place =
-                    node.saved_place(role).or_raise()?.unwrap_or_else(|| node.saved_count());
+                // A tensor that the rule did not need has no place, and neither has one that was
+                // freed; the one after the last will do.
+                let place = node.saved_place(role).ok().flatten();
+                let place = place.unwrap_or_else(|| node.saved_count());
                 return Ok(Bound::new(slf.py(), PySavedTensor::new(node, place))?.into_any());
             }
         }

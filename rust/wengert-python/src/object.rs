@@ -16,15 +16,16 @@
 use crate::error::OrRaise;
 use crate::slots;
 use crate::tensor::PyTensor;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use wengert::{DType, Tensor};
 
 /// What is known of the class.
@@ -56,6 +57,9 @@ unsafe impl Sync for Class {}
 /// Null until the module is initialised.
 static CLASS: AtomicPtr<Class> = AtomicPtr::new(null_mut());
 
+/// Where the value lies, for the garbage collector, which may not ask for the lock.
+static OFFSET: AtomicUsize = AtomicUsize::new(0);
+
 /// Learns the layout of the class from one object that PyO3 made.
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let scalar = Tensor::zeros(&[], DType::Float32).or_raise()?;
@@ -76,6 +80,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     let inherited = unsafe { slots::replace_destructor(class, free) };
     let spare = UnsafeCell::new(Spare { len: 0, objects: [null_mut(); MOST_SPARE] });
     let known = Class { class, value, dict, weak, inherited, spare };
+    OFFSET.store(value, Ordering::Relaxed);
     CLASS.store(Box::into_raw(Box::new(known)), Ordering::Release);
     Ok(())
 }
@@ -95,6 +100,23 @@ impl Class {
         unsafe { object.cast::<u8>().add(offset).cast() }
     }
 
+    /// Puts the value, the one part that is missing, into an object that nobody has seen.
+    #[inline]
+    unsafe fn put<'py>(
+        &self,
+        py: Python<'py>,
+        object: *mut ffi::PyObject,
+        tensor: Tensor,
+    ) -> Bound<'py, PyTensor> {
+        // SAFETY: the caller's object is of this class, and its own.
+        unsafe {
+            tensor.host().store(object.cast(), Ordering::Relaxed);
+            self.value(object).write(PyTensor::of(tensor));
+            ffi::PyObject_GC_Track(object.cast());
+            Bound::from_owned_ptr(py, object).cast_into_unchecked()
+        }
+    }
+
     #[inline]
     unsafe fn value(&self, object: *mut ffi::PyObject) -> *mut PyTensor {
         // SAFETY: the caller's object is of this class.
@@ -102,13 +124,19 @@ impl Class {
     }
 }
 
-/// The tensor of an object, if it is of the class itself and not of one derived from it.
+/// The value of an object that is a tensor.
 #[inline]
-pub fn exact<'a>(py: Python<'_>, object: &'a Bound<'_, PyAny>) -> Option<&'a PyTensor> {
+pub fn value_of<'a>(py: Python<'_>, object: &'a Bound<'_, PyAny>) -> Option<&'a PyTensor> {
     let class = class(py);
-    // SAFETY: an object of the class has a value, which lives as long as the object.
+    // SAFETY: an object of the class, or of one derived from it, has a value, which lives as long as
+    // the object.
     unsafe {
-        (ffi::Py_TYPE(object.as_ptr()) == class.class).then(|| &*class.value(object.as_ptr()))
+        let kind = ffi::Py_TYPE(object.as_ptr());
+        let is_tensor = kind == class.class
+            || kind != &raw mut ffi::PyFloat_Type
+                && kind != &raw mut ffi::PyLong_Type
+                && ffi::PyType_IsSubtype(kind, class.class) != 0;
+        is_tensor.then(|| &*class.value(object.as_ptr()))
     }
 }
 
@@ -126,27 +154,48 @@ pub fn wrap(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
         }
     }
     let class = class(py);
-    // SAFETY: spare memory, and what `tp_alloc` gives, is that of an object of the class with nulls
-    // in the slots for dict and weak references, which is what they have when they are empty. The
-    // value, the only other part of the object, is written before anybody else sees it.
+    // SAFETY: nobody looks into `spare` meanwhile. The memory there is of objects of the class, with
+    // nulls in the slots for dict and weak references.
     unsafe {
         let spare = &mut *class.spare.get();
-        let object = if spare.len > 0 {
-            spare.len -= 1;
-            ffi::PyObject_Init(spare.objects[spare.len], class.class)
-        } else {
-            let object = ffi::PyType_GenericAlloc(class.class, 0);
-            if object.is_null() {
-                return Err(PyErr::fetch(py));
-            }
-            // As the spare ones are, until they are whole.
-            ffi::PyObject_GC_UnTrack(object.cast());
-            object
-        };
-        tensor.host().store(object.cast(), Ordering::Relaxed);
-        class.value(object).write(PyTensor::of(tensor));
-        ffi::PyObject_GC_Track(object.cast());
-        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        if spare.len == 0 {
+            return allocate(py, class, class.class, tensor);
+        }
+        spare.len -= 1;
+        let object = ffi::PyObject_Init(spare.objects[spare.len], class.class);
+        Ok(class.put(py, object, tensor))
+    }
+}
+
+/// A new object of a class derived from `Tensor` for a tensor that has no object.
+pub fn wrap_as<'py>(kind: &Bound<'py, PyType>, tensor: Tensor) -> PyResult<Bound<'py, PyTensor>> {
+    if !kind.is_subclass_of::<PyTensor>()? {
+        return Err(PyTypeError::new_err(format!("{} is no class of tensors", kind.name()?)));
+    }
+    // SAFETY: the class is derived from `Tensor`.
+    unsafe { allocate(kind.py(), class(kind.py()), kind.as_type_ptr(), tensor) }
+}
+
+/// An object in new memory.
+///
+/// # Safety
+/// `kind` is `Tensor`, which `class` knows, or derived from it.
+unsafe fn allocate<'py>(
+    py: Python<'py>,
+    class: &Class,
+    kind: *mut ffi::PyTypeObject,
+    tensor: Tensor,
+) -> PyResult<Bound<'py, PyTensor>> {
+    // SAFETY: `tp_alloc` gives zeroed memory with a count of one for an object of the class. Zeros are
+    // what PyO3 has in the slots for dict and weak references when they are empty. Nobody else has
+    // seen the object, but the garbage collector, which is not to see it unfinished.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(kind, 0);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        Ok(class.put(py, object, tensor))
     }
 }
 
@@ -170,8 +219,10 @@ unsafe extern "C" fn free(object: *mut ffi::PyObject) {
         }
         let dict = std::mem::replace(&mut *class.word(object, class.dict), null_mut());
         if catch_unwind(AssertUnwindSafe(|| class.value(object).drop_in_place())).is_err() {
-            PyRuntimeError::new_err("internal error of wengert while a tensor was freed, please report it")
-                .write_unraisable(py, None);
+            PyRuntimeError::new_err(
+                "internal error of wengert while a tensor was freed, please report it",
+            )
+            .write_unraisable(py, None);
         }
         ffi::Py_XDECREF(dict);
         let spare = &mut *class.spare.get();
@@ -182,6 +233,15 @@ unsafe extern "C" fn free(object: *mut ffi::PyObject) {
             ffi::PyObject_GC_Del(object.cast());
         }
         ffi::Py_DECREF(class.class.cast());
+    }
+}
+
+/// [`visit_class`] for tensors.
+pub fn visit_tensor_class(value: &PyTensor, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    match OFFSET.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        // SAFETY: `install` has measured where in its objects the value lies.
+        offset => unsafe { visit_class(value, offset, visit) },
     }
 }
 

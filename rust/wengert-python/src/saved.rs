@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::Arc;
 use wengert::Tensor;
-use wengert::graph::saved::{self, Packed, SavedTensorHooks};
+use wengert::graph::saved::{self, Kept, Packed, SavedTensorHooks};
 use wengert::graph::{NodeRef, watch};
 
 /// A pair of Python functions.
@@ -61,6 +61,12 @@ impl Packed for PyPacked {
     fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
         Some(&self.object)
     }
+}
+
+/// What one of our hooks has packed.
+fn own(packed: &dyn Packed) -> Option<&PyPacked> {
+    let any: &dyn Any = packed;
+    any.downcast_ref()
 }
 
 /// Makes a pair of hooks the innermost of this thread.
@@ -137,6 +143,25 @@ impl PySavedTensor {
     fn register_hooks(&self, pack_hook: Py<PyAny>, unpack_hook: Py<PyAny>) -> PyResult<()> {
         let hooks = PyHooks::new(pack_hook, unpack_hook);
         caught(|| self.node.pack_saved(self.index, &hooks).or_raise())
+    }
+
+    /// What is kept: the tensor itself, or what the pack hook returned.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.node.kept(self.index).or_raise()? {
+            Kept::Tensor(tensor) => Some(wrap(py, tensor)?.into_any()),
+            Kept::Packed(packed) => own(&*packed).map(|p| p.object.bind(py).clone()),
+            Kept::None => None,
+        })
+    }
+
+    /// The function that unpacks what is kept, if there are hooks.
+    #[getter]
+    fn unpack_hook<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.node.kept(self.index).or_raise()? {
+            Kept::Packed(packed) => own(&*packed).map(|p| p.unpack.bind(py).clone()),
+            Kept::Tensor(_) | Kept::None => None,
+        })
     }
 
     /// The tensor, unpacked.

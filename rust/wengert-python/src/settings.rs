@@ -159,7 +159,21 @@ fn live_nodes() -> usize {
     graph::live_nodes()
 }
 
-/// The allocator's counters, in bytes and blocks.
+/// The memory of tensors, in bytes and blocks.
+///
+/// Returns
+/// -------
+/// dict
+///     `allocated_bytes` and `allocated_blocks` in use, their peak `peak_allocated_bytes`,
+///     `cached_bytes` kept for later use, and the number of `system_allocations`.
+///
+/// Examples
+/// --------
+/// >>> import wengert
+/// >>> before = wengert.memory_stats()["allocated_bytes"]
+/// >>> x = wengert.zeros(1000)
+/// >>> wengert.memory_stats()["allocated_bytes"] - before >= x.nbytes
+/// True
 #[pyfunction]
 fn memory_stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let s = wengert::alloc::memory_stats();

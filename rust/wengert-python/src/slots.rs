@@ -18,11 +18,11 @@
 //! has no stable interface that this extension could be built for.)
 #![allow(unsafe_code)]
 
+use crate::args::exact_number;
 use crate::bind;
 use crate::error::{OrRaise, caught, guarded};
 use crate::index;
-use crate::args::exact_number;
-use crate::object::{exact, wrap};
+use crate::object::{value_of, wrap};
 use crate::observe::{self, Binary};
 use crate::tensor::PyTensor;
 use pyo3::ffi;
@@ -190,7 +190,8 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     // is replaced by a function of its kind, after what it was has been kept.
     unsafe {
         let words = class.cast::<*mut c_void>();
-        let known = ffi::PyType_GetSlot(class, ffi::Py_tp_dealloc) == words.add(places::DEALLOC).read();
+        let known =
+            ffi::PyType_GetSlot(class, ffi::Py_tp_dealloc) == words.add(places::DEALLOC).read();
         let numbers = words.add(places::NUMBER).read().cast::<*mut c_void>();
         if !known || numbers.is_null() {
             return Ok(());
@@ -306,7 +307,7 @@ unsafe extern "C" fn subscript(
     unsafe {
         let py = Python::assume_attached();
         if !is_unusual()
-            && let Some(x) = exact(py, Bound::ref_from_ptr(py, &object))
+            && let Some(x) = value_of(py, Bound::ref_from_ptr(py, &object))
         {
             // The key's own methods, which could make the object stand for another tensor, are called
             // for other keys only.
@@ -329,7 +330,7 @@ unsafe extern "C" fn subscript(
 /// finaliser runs either.
 #[inline]
 fn small<'a>(py: Python<'_>, object: &'a Bound<'_, PyAny>) -> Option<&'a PyTensor> {
-    exact(py, object).filter(|t| t.is_small())
+    value_of(py, object).filter(|t| t.is_small())
 }
 
 /// The result, or null with the exception set.

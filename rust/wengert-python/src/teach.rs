@@ -121,10 +121,10 @@ pub fn missing_grad(py: Python<'_>, tensor: &Tensor) -> PyResult<()> {
     let story = Story::new(format!("'NoneType' object has no attribute '{name}'"))
         .line(&format!(
             "The .grad of this leaf of shape {} is None: no backward has reached it since it was \
-             made or zero_grad() was called.",
+             made or its .grad was set to None.",
             ShapeText(tensor.shape())
         ))
         .at("It is used", here)
-        .fix("call backward() first, or use the optimizer's zero_grad(), which minds None.");
+        .fix("call backward() first; to reset a gradient set .grad to None, as zero_grad() of an optimizer does.");
     Err(PyAttributeError::new_err(story.text()))
 }

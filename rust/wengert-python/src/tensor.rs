@@ -5,16 +5,17 @@ use crate::autograd;
 use crate::bind::{self, RELEASE_ABOVE};
 use crate::cell::{CachedTuple, TensorCell};
 use crate::error::{OrRaise, guarded};
+use crate::object::visit_tensor_class;
 pub use crate::object::wrap;
 use crate::observe::{self, Binary};
 use crate::site::detached;
 use crate::types::{PyDType, PyDevice, PyMemoryFormat, dtype_object, extract_dtype, size};
-use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, teach, vmap};
+use crate::{data, exchange, garbage, hooks, index, node, numpy, resize, subclass, teach, vmap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::*;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::atomic::Ordering;
 use wengert::format::{self, Source, Suffixes};
@@ -223,14 +224,16 @@ impl Source for Printed {
 }
 
 /// A tensor as text, inside it that of its tangent, if it has one.
-fn text_of(t: Tensor) -> PyResult<String> {
+fn text_of(t: Tensor, prefix: &str) -> PyResult<String> {
     let history = t.history();
     let grad_fn = match &history {
         Ok(edge) => edge.as_ref().map(|e| e.node.name()),
         Err(_) => Some("Invalid"),
     };
-    let tangent = wengert::graph::forward::innermost(&t).or_raise()?.map(text_of).transpose()?;
+    let tangent = wengert::graph::forward::innermost(&t).or_raise()?;
+    let tangent = tangent.map(|t| text_of(t, "tensor(")).transpose()?;
     let suffixes = Suffixes {
+        prefix,
         grad_fn,
         requires_grad: t.requires_grad(),
         tangent: tangent.as_deref(),
@@ -259,14 +262,21 @@ fn number_of(slf: &Bound<'_, PyTensor>, what: &str) -> PyResult<Scalar> {
 #[pymethods]
 impl PyTensor {
     #[new]
+    #[classmethod]
     #[pyo3(signature = (*args, **kwargs))]
-    fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<PyTensor> {
-        data::legacy_constructor(args, kwargs).map(PyTensor::of)
+    #[allow(clippy::new_ret_no_self)] // as Python's `__new__` may
+    fn new<'py>(
+        cls: &Bound<'py, PyType>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        subclass::construct(cls, || data::legacy_constructor(args, kwargs))
     }
 
     // Garbage. ---------------------------------------------------------------------------------
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit_tensor_class(self, &visit)?;
         self.look(|t| garbage::traverse(t, &visit))
     }
 
@@ -291,7 +301,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reflected(slf, other, ops::add)
+        binary(slf, other, ops::add)
     }
     fn __iadd__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "add")
@@ -321,7 +331,7 @@ impl PyTensor {
         slf: &Bound<'py, Self>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        reflected(slf, other, ops::mul)
+        binary(slf, other, ops::mul)
     }
     fn __imul__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> PyResult<()> {
         augmented(slf, other, "mul")
@@ -548,7 +558,7 @@ impl PyTensor {
         let t = slf.get().tensor();
         match vmap::repr(&t) {
             Some(text) => Ok(text),
-            None => text_of(t),
+            None => text_of(t, &subclass::prefix(slf)?),
         }
     }
     fn __format__<'py>(
@@ -703,6 +713,16 @@ impl PyTensor {
     fn nelement(&self) -> usize {
         self.look(|t| t.numel())
     }
+    fn ndimension(&self) -> usize {
+        self.look(|t| t.ndim())
+    }
+    fn is_same_size(&self, other: &Bound<'_, PyTensor>) -> bool {
+        let other = other.get().tensor();
+        self.look(|t| t.shape() == other.shape())
+    }
+    fn is_signed(&self) -> bool {
+        self.look(|t| !matches!(t.dtype(), DType::Bool | DType::UInt8))
+    }
     #[pyo3(signature = (*, memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
         let format = memory_format.map_or(MemoryFormat::Contiguous, |f| f.get().0);
@@ -847,6 +867,15 @@ impl PyTensor {
         let t = slf.get().tensor();
         let base = t.view_kind().and_then(|_| t.base());
         base.map(|b| wrap(slf.py(), b)).transpose()
+    }
+    /// The type of the tensor's gradient.
+    #[getter]
+    fn grad_dtype(slf: &Bound<'_, Self>) -> PyResult<Py<PyDType>> {
+        subclass::grad_dtype(slf)
+    }
+    #[setter]
+    fn set_grad_dtype(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        subclass::set_grad_dtype(slf, value)
     }
     fn _is_view(&self) -> bool {
         self.tensor().view_kind().is_some()
@@ -999,7 +1028,31 @@ impl PyTensor {
         exchange::is_nonzero(slf)
     }
 
+    // Classes. -------------------------------------------------------------------------------
+
+    /// A view of the whole tensor as an instance of a class derived from `Tensor`.
+    fn as_subclass<'py>(
+        slf: &Bound<'py, Self>,
+        cls: &Bound<'py, PyType>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        subclass::as_subclass(slf, cls)
+    }
+    /// The memory of a tensor, without history, as an instance of a class derived from `Tensor`.
+    #[staticmethod]
+    #[pyo3(signature = (cls, data, require_grad=false))]
+    fn _make_subclass<'py>(
+        cls: &Bound<'py, PyType>,
+        data: &Bound<'py, PyTensor>,
+        require_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        subclass::make_subclass(cls, data, require_grad)
+    }
+
     // Copies. --------------------------------------------------------------------------------
+
+    fn __copy__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTensor>> {
+        subclass::shallow_copy(slf)
+    }
 
     fn __deepcopy__<'py>(
         slf: &Bound<'py, Self>,

@@ -70,7 +70,9 @@ fn overflow(op: &'static str, shape: &[usize], item: usize) -> Error {
     Error::new(
         Kind::Overflow,
         op,
-        format!("Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"),
+        format!(
+            "Storage size calculation overflowed with sizes={shape:?} and {item}-byte elements"
+        ),
     )
 }
 

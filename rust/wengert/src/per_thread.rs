@@ -36,6 +36,9 @@ pub(crate) struct PerThread {
     owner: AtomicUsize,
     /// What is done with operations, see [`mode`](crate::graph::mode).
     pub mode: Cell<u32>,
+    /// Whether gradients are masked, see [`masked`](crate::graph::masked). Not a bit of the mode,
+    /// because operations need not know.
+    pub masked: Cell<bool>,
     /// Whether this thread runs parts of other threads' loops.
     is_worker: Cell<bool>,
     /// Whether a node is being released, see [`arena`](crate::graph::arena).
@@ -59,6 +62,7 @@ impl PerThread {
         PerThread {
             owner: AtomicUsize::new(0),
             mode: Cell::new(crate::graph::mode::RECORD),
+            masked: Cell::new(false),
             is_worker: Cell::new(false),
             releasing: Cell::new(false),
             pending: Cell::new(ptr::null_mut()),
@@ -76,6 +80,7 @@ impl PerThread {
     /// As new, for the next thread. What is not named is at rest already.
     fn reset(&self) {
         self.mode.set(crate::graph::mode::RECORD);
+        self.masked.set(false);
         self.is_worker.set(false);
         self.newest.set(0);
         self.held.set(None);

@@ -229,6 +229,12 @@ impl Storage {
         self.header().version.store(version * WRITE, Ordering::Release);
     }
 
+    /// Sets how many writes there have been: for those who know better than the count.
+    pub fn set_version(&self, version: u32) {
+        let set = |word| Some(version.wrapping_mul(WRITE) | word & WATCHED);
+        let _ = self.header().version.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
+    }
+
     /// What identifies the storage while it lives.
     pub(crate) fn address(&self) -> usize {
         self.0.as_ptr() as usize

@@ -101,7 +101,7 @@ fn check(node: &NodeRef, k: usize, gradient: Option<&Tensor>) -> Result<()> {
         .fix(
             "keep its input away from where the derivative is not a number (sqrt and norm at 0, 0/0, \
              inf - inf), for example with clamp() or an eps; where() does not help if the branch not \
-             taken is NaN.",
+             taken is NaN, but autograd.masked_gradients() does.",
         )
         .error(Kind::Grad))
 }

@@ -58,6 +58,11 @@ impl Attribute {
         Attribute::Value(Value::Ints(named.map(|(d, _)| d as i64).collect()))
     }
 
+    /// The axes that a mask names, if the call named any.
+    pub fn named_axes(mask: &[bool], named: bool) -> Attribute {
+        if named { Attribute::axes(mask) } else { Attribute::none() }
+    }
+
     /// A word.
     pub fn text(value: &str) -> Attribute {
         Attribute::Value(Value::Str(value.to_owned()))

@@ -30,6 +30,7 @@ use super::arena::NodeRef;
 use super::commit::{Arrival, Commit, Observers};
 use super::hooks;
 use super::inference::Modes;
+use super::masked;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, Seeds, points, seed};
@@ -136,6 +137,9 @@ pub fn set_interrupt_check(check: fn() -> Result<()>) {
 const STRETCH: usize = 1 << 20;
 const NODE: usize = 1 << 10;
 
+/// Nodes between two looks while a graph is only walked.
+const FEW: usize = 1 << 16;
+
 /// Runs a function while other threads may use the embedding language.
 pub type Unlocked = fn(&mut (dyn FnMut() + Send));
 
@@ -187,6 +191,7 @@ struct Job {
     node: NodeRef,
     context: Context,
     buffers: Buffers,
+    masked: bool,
     result: Option<Result<Gradients>>,
 }
 
@@ -211,6 +216,8 @@ struct Pass {
     wanted: Vec<(Edge, usize)>,
     restricted: bool,
     accumulate: bool,
+    /// Whether gradients are masked.
+    masked: bool,
     captured: Vec<Option<Tensor>>,
     leaves: SmallVec<[Arrival; 2]>,
     retained: Vec<(WeakTensor, Tensor)>,
@@ -235,6 +242,7 @@ impl Pass {
             wanted: Vec::new(),
             restricted: false,
             accumulate: false,
+            masked: masked::is_masked(),
             captured: Vec::new(),
             leaves: SmallVec::new(),
             retained: Vec::new(),
@@ -288,7 +296,7 @@ impl Pass {
     }
 
     /// Numbers every node behind the roots and counts what each waits for.
-    fn discover(&mut self, seeds: &[(Edge, Tensor)]) {
+    fn discover(&mut self, seeds: &[(Edge, Tensor)]) -> Result<()> {
         for (edge, _) in seeds {
             self.visit(&edge.node);
         }
@@ -301,14 +309,18 @@ impl Pass {
                 self.visits[index as usize].waiting += 1;
             }
             next += 1;
+            if next % FEW == 0 {
+                interrupt::check()?;
+            }
         }
+        Ok(())
     }
 
     /// Marks what lies on a path to a wanted tensor. Inputs are older than what they feed, so one
     /// sweep from old to new suffices.
-    fn mark_needed(&mut self) {
+    fn mark_needed(&mut self) -> Result<()> {
         if !self.restricted {
-            return;
+            return Ok(());
         }
         let mut needed = vec![false; self.visits.len()];
         for (edge, _) in &self.wanted {
@@ -318,7 +330,10 @@ impl Pass {
         }
         let mut order: Vec<u32> = (0..self.visits.len() as u32).collect();
         order.sort_unstable_by_key(|&i| self.visits[i as usize].node.seq);
-        for i in order {
+        for (swept, i) in order.into_iter().enumerate() {
+            if swept % FEW == FEW - 1 {
+                interrupt::check()?;
+            }
             needed[i as usize] |= self.visits[i as usize]
                 .node
                 .edges()
@@ -327,13 +342,14 @@ impl Pass {
                 .any(|edge| self.find(&edge.node).is_some_and(|j| needed[j as usize]));
         }
         self.draft().needed = Some(needed);
+        Ok(())
     }
 
     /// The whole pass.
     fn run(&mut self, seeds: Seeds) -> Result<()> {
         self.batched = batch::active() && seeds.iter().any(|(_, g)| g.is_batched());
-        self.discover(&seeds);
-        self.mark_needed();
+        self.discover(&seeds)?;
+        self.mark_needed()?;
         self.walk(seeds)?;
         let commit =
             Commit { arrivals: take(&mut self.leaves), retained: take(&mut self.retained) };
@@ -445,7 +461,8 @@ impl Pass {
             match self.unpack(&node) {
                 Ok(context) => {
                     let buffers = std::mem::take(&mut self.visits[i as usize].buffers);
-                    jobs.push(Job { index: i, node, context, buffers, result: None });
+                    let masked = self.masked;
+                    jobs.push(Job { index: i, node, context, buffers, masked, result: None });
                 }
                 Err(error) => self.visits[i as usize].early = Some(Box::new(Err(error))),
             }
@@ -541,7 +558,8 @@ impl Pass {
         }
         let context = self.unpack(node)?;
         if self.batched {
-            let gradients = batch::each::rule(buffers, |one| apply(node, &context, one))?;
+            let gradients =
+                batch::each::rule(buffers, |one| apply(node, &context, one, self.masked))?;
             if fetches && let Some(site) = self.frees() {
                 node.free_saved(site);
             }
@@ -551,9 +569,9 @@ impl Pass {
         let elements = gradients + context.elements();
         self.done += elements;
         if elements >= LONG && !node.op.needs_calling_thread() {
-            return unlocked(|| apply(node, &context, buffers));
+            return unlocked(|| apply(node, &context, buffers, self.masked));
         }
-        let gradients = apply(node, &context, buffers)?;
+        let gradients = apply(node, &context, buffers, self.masked)?;
         if fetches && let Some(site) = self.frees() {
             node.free_saved(site);
         }
@@ -638,7 +656,7 @@ pub(super) fn meta_of(edge: &Edge) -> &OutputMeta {
 
 impl Job {
     fn run(&mut self) {
-        self.result = Some(apply(&self.node, &self.context, &self.buffers));
+        self.result = Some(apply(&self.node, &self.context, &self.buffers, self.masked));
     }
 }
 
@@ -675,9 +693,13 @@ pub(super) fn apply(
     node: &Node,
     context: &Context,
     gradients: &[Option<Tensor>],
+    masked: bool,
 ) -> Result<Gradients> {
     let _span = turn(node, gradients, "");
-    caught(|| node.op.backward(context, gradients))
+    caught(|| match masked {
+        false => node.op.backward(context, gradients),
+        true => masked::backward(&*node.op, context, gradients),
+    })
 }
 
 /// Runs tensor algebra and catches the errors that it unwinds with.

@@ -4,6 +4,7 @@ use super::accumulate::conform;
 use super::arena::NodeRef;
 use super::backward::{apply, meta_of};
 use super::commit::{Arrival, Commit};
+use super::masked::is_masked;
 use super::node::Gradients;
 use crate::Result;
 use crate::tensor::Tensor;
@@ -20,7 +21,8 @@ impl NodeRef {
             if let Some(gradient) = gradients.first().cloned().flatten() {
                 let gradient = conform(gradient, &self.outputs()[0], self, 0)?;
                 let arrivals = vec![Arrival { leaf, gradient: Some(gradient), observers: None }];
-                Commit { arrivals: arrivals.into(), retained: Vec::new() }.run(super::is_grad_enabled())?;
+                Commit { arrivals: arrivals.into(), retained: Vec::new() }
+                    .run(super::is_grad_enabled())?;
             }
             return Ok(Gradients::new());
         }
@@ -28,7 +30,7 @@ impl NodeRef {
         let mut found = Gradients::new();
         if gradients.iter().any(Option::is_some) {
             let context = self.unpack(None, false, edges.iter().map(Option::is_some).collect())?;
-            found = apply(self, &context, gradients)?;
+            found = apply(self, &context, gradients, is_masked())?;
         }
         found.resize(edges.len(), None);
         for (k, edge) in edges.iter().enumerate() {

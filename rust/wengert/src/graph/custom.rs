@@ -22,9 +22,9 @@ use super::mode::{self, ValuesOnly};
 use super::node::{Edge, Op, Origin, OutputMeta};
 use super::record::node;
 use crate::dtype::DType;
+use crate::per_thread::here;
 use crate::tensor::{Tensor, ViewKind};
 use crate::{Result, bail};
-use crate::per_thread::here;
 use smallvec::SmallVec;
 use std::sync::Arc;
 

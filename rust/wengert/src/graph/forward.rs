@@ -27,12 +27,13 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
+use super::masked;
 use super::mode::{self, FORWARD, RECORD, switch};
-use crate::per_thread::PerThread;
 use super::node::{Context, Gradients, Op};
 use super::record::attach;
 use super::transpose::transpose;
 use crate::ops::{cast, create, view};
+use crate::per_thread::PerThread;
 use crate::tensor::Tensor;
 use crate::{Result, bail};
 use parking_lot::Mutex;
@@ -464,7 +465,8 @@ pub fn diagonal(
         if tangent.shape() != output.shape() {
             tangent = view::expand_to(&tangent, output.shape())?;
         }
-        let mut parts = op.backward(&ctx.only(i), &[Some(tangent)])?;
+        let tangent = [Some(tangent)];
+        let mut parts = masked::rule(op, &ctx.only(i), &tangent)?;
         if let Some(part) = parts.get_mut(i).and_then(Option::take) {
             sum = Some(match sum {
                 None => part,

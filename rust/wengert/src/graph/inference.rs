@@ -12,6 +12,7 @@
 //! is all it asks for.
 
 use super::forward;
+use super::masked::{is_masked, set_masked};
 use super::mode::{RECORD, switch};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,24 +40,26 @@ pub fn is_grad_asked_for() -> bool {
     ASKED.get().unwrap_or_else(super::is_grad_enabled)
 }
 
-/// What a thread does: whether it is in this mode, and whether recording is asked for.
+/// What a thread does: whether it is in this mode, whether recording is asked for, and whether
+/// gradients are [masked](super::masked).
 #[derive(Clone, Copy)]
 pub struct Modes {
     inferring: bool,
     record: bool,
+    masked: bool,
 }
 
 /// Switches the mode on this thread. Entering it switches recording off, leaving it on.
 pub fn set_inference_mode(on: bool) -> Modes {
     let before = Modes::current();
-    Modes { inferring: on, record: !on }.restore();
+    Modes { inferring: on, record: !on, ..before }.restore();
     before
 }
 
 impl Modes {
     /// Those of this thread.
     pub fn current() -> Modes {
-        Modes { inferring: is_inference_mode(), record: is_grad_asked_for() }
+        Modes { inferring: is_inference_mode(), record: is_grad_asked_for(), masked: is_masked() }
     }
 
     /// The same but for what is asked for about recording.
@@ -64,14 +67,19 @@ impl Modes {
         Modes { record, ..self }
     }
 
+    /// The same but for whether gradients are masked.
+    pub fn with_masked(self, masked: bool) -> Modes {
+        Modes { masked, ..self }
+    }
+
     /// As a number.
     pub fn code(self) -> u8 {
-        self.record as u8 | (self.inferring as u8) << 1
+        self.record as u8 | (self.inferring as u8) << 1 | (self.masked as u8) << 2
     }
 
     /// From such a number.
     pub fn of(code: u8) -> Modes {
-        Modes { inferring: code & 2 != 0, record: code & 1 != 0 }
+        Modes { record: code & 1 != 0, inferring: code & 2 != 0, masked: code & 4 != 0 }
     }
 
     /// Makes them those of this thread.
@@ -83,6 +91,7 @@ impl Modes {
         };
         ASKED.set(self.inferring.then_some(self.record));
         switch(RECORD, !self.inferring && self.record);
+        set_masked(self.masked);
         forward::refresh();
     }
 }

@@ -10,7 +10,7 @@ use super::mode::{self, WithoutForward};
 use super::node::{Context, Edge, Gradients, Op};
 use super::record::record;
 use crate::ops::cast;
-use crate::ops::strided::{AsStrided, Window};
+use crate::ops::strided::{AsStrided, Strided, Window};
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result};
 use smallvec::smallvec;
@@ -203,7 +203,8 @@ pub(crate) fn become_part(view: &Tensor, base: &Tensor) -> Result<Option<Edge>> 
     let Some(edge) = base.edge()? else { return Ok(None) };
     let whole = base.alias_with_edge(Some(edge));
     let part = view.detach();
-    let rule = AsStrided(Window::new(base.layout(), view.layout()));
+    let strided = Strided::of(view.layout());
+    let rule = AsStrided(Window::new(base.layout(), view.layout()), Some(Box::new(strided)));
     record(&part, &[&whole], &[], Box::new(rule))?;
     Ok(part.grad_fn())
 }

@@ -22,7 +22,8 @@
 //! * [`node`]: what a node is; saved tensors and their versions; [`attributes`]: what it shows.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
-//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from.
+//! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from; [`masked`]: no NaN
+//!   from what was masked out.
 //! * [`mod@record`]: from an operation's inputs and output to a node.
 //! * [`saved`]: hooks that store saved tensors in their own way; [`watch`]: who wants to know of
 //!   writes.
@@ -52,6 +53,7 @@ pub mod garbage;
 pub mod hooks;
 pub mod inference;
 pub mod inplace;
+pub mod masked;
 pub mod mode;
 pub mod node;
 mod point;

@@ -54,6 +54,12 @@ pub trait Op: Send + Sync {
         Ok(None)
     }
 
+    /// Whether each element of the output depends on the elements at its own place only, so that the
+    /// gradients have the shape of the output's, see [`masked`](super::masked).
+    fn is_pointwise(&self) -> bool {
+        false
+    }
+
     /// Whether the rule must run on the thread that called backward (it calls into Python).
     fn needs_calling_thread(&self) -> bool {
         false

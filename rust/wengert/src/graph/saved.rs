@@ -13,10 +13,10 @@
 use super::arena::NodeRef;
 use super::explain;
 use super::mode::{self, GradMode, SAVED_TENSOR_HOOKS};
-use crate::per_thread::PerThread;
 use super::node::{Edge, Op, Origin, OutputMeta, Saved};
 use super::record::node;
 use super::site::Site;
+use crate::per_thread::PerThread;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result, bail};
 use smallvec::SmallVec;
@@ -31,7 +31,7 @@ pub trait SavedTensorHooks: Send + Sync {
 }
 
 /// What hooks made of a tensor.
-pub trait Packed: Send + Sync {
+pub trait Packed: Any + Send + Sync {
     /// A tensor with the values of the one that was packed.
     fn unpack(&self) -> Result<Tensor>;
 
@@ -39,6 +39,16 @@ pub trait Packed: Send + Sync {
     fn host(&self) -> Option<&(dyn Any + Send + Sync)> {
         None
     }
+}
+
+/// What a node keeps in one place, as it lies there.
+pub enum Kept {
+    /// A tensor; an output of the node is kept as an alias without history.
+    Tensor(Tensor),
+    /// What a pack hook returned.
+    Packed(Arc<dyn Packed>),
+    /// Nothing.
+    None,
 }
 
 /// A packed tensor in its node.
@@ -247,6 +257,21 @@ impl NodeRef {
         let (origin, found) = (s.origin, find(&state, index));
         drop(state);
         found.map(|(packed, edge)| self.unpacked(&*packed, edge, origin)).transpose()
+    }
+
+    /// What is kept for a saved tensor, not unpacked and not checked.
+    ///
+    /// # Errors
+    /// If it was freed.
+    pub fn kept(&self, index: usize) -> Result<Kept> {
+        self.check_not_freed()?;
+        let state = self.state.lock();
+        let tensor = state.saved.get(index).and_then(|s| s.tensor.clone());
+        Ok(match (tensor, find(&state, index)) {
+            (Some(tensor), _) => Kept::Tensor(tensor),
+            (None, Some((packed, _))) => Kept::Packed(packed),
+            (None, None) => Kept::None,
+        })
     }
 
     /// The tensor that a pack hook was given, as the unpack hook gives it back, with the history it

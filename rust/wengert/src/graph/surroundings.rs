@@ -3,6 +3,7 @@
 
 use super::forward::{self, Level};
 use super::inference::{self, InferenceMode};
+use super::masked::{is_masked, set_masked};
 use super::saved::{self, SavedTensorHooks};
 use super::watch::{self, WriteWatcher};
 use super::{set_grad_enabled, task, transform};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub struct Surroundings {
     record: bool,
     inferring: bool,
+    masked: bool,
     levels: Vec<Arc<Level>>,
     follow: bool,
     hooks: Vec<Arc<dyn SavedTensorHooks>>,
@@ -28,6 +30,7 @@ impl Surroundings {
         Surroundings {
             record: inference::is_grad_asked_for(),
             inferring: inference::is_inference_mode(),
+            masked: is_masked(),
             levels: forward::levels(),
             follow: forward::is_forward_enabled(),
             hooks: saved::saved_tensor_hooks(),
@@ -49,6 +52,7 @@ impl Surroundings {
     }
 
     fn install(self) {
+        set_masked(self.masked);
         forward::set_levels(self.levels);
         forward::set_forward_enabled(self.follow);
         saved::set_saved_tensor_hooks(self.hooks);

@@ -15,6 +15,7 @@
 use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::backward::apply;
+use super::masked::is_masked;
 use super::mode::{self, Recording};
 use super::node::{ACCUMULATOR_SEQ, Context, Edge, Gradients, Op};
 use crate::Result;
@@ -137,7 +138,7 @@ impl Pass {
             let node = visit.node.clone();
             let needs = node.edges().iter().map(|e| e.as_ref().is_some_and(|e| self.leads(e)));
             let context = node.unpack(None, false, needs.collect())?;
-            let gradients = apply(&node, &context, &buffers)?;
+            let gradients = apply(&node, &context, &buffers, is_masked())?;
             for (k, (gradient, edge)) in gradients.into_iter().zip(node.edges()).enumerate() {
                 let (Some(gradient), Some(edge)) = (gradient, edge) else { continue };
                 if self.leads(edge) {

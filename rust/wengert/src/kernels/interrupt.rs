@@ -8,7 +8,8 @@
 //!
 //! Unwinding needs somebody who catches it. So loops look only where the embedding says that it does
 //! ([`Interruptible`]), which is where it lets others use the interpreter meanwhile: around long
-//! operations.
+//! operations. Nothing may be locked meanwhile that others wait for while they have the interpreter:
+//! looking asks for the interpreter.
 
 use crate::Result;
 use std::cell::Cell;
@@ -57,6 +58,9 @@ impl Drop for Interruptible {
     }
 }
 
+/// Elements that a loop goes through before it asks for the time.
+pub(crate) const PIECE: usize = 1 << 20;
+
 /// When a loop looked last.
 pub(crate) struct Patience(Option<Instant>);
 
@@ -64,6 +68,17 @@ impl Patience {
     pub(crate) fn new() -> Patience {
         // Workers cannot ask, and are not interruptible.
         Patience(INTERRUPTIBLE.get().then(Instant::now))
+    }
+
+    /// Of a loop that must not be left in the middle.
+    pub(crate) fn endless() -> Patience {
+        Patience(None)
+    }
+
+    /// Of a loop over so many elements, which does not look if they are few.
+    #[inline]
+    pub(crate) fn over(elements: usize) -> Patience {
+        if elements < PIECE { Patience::endless() } else { Patience::new() }
     }
 
     /// Leaves the loop by unwinding if it is to stop.

@@ -9,7 +9,7 @@ use super::tags::*;
 use super::unary::{abs, exp, relu, sigmoid, sigmoid_backward, tanh};
 use super::{Args, Call, Dest, Row, add, div};
 use crate::batch::Batching;
-use crate::graph::inplace;
+use crate::graph::{Attribute, inplace};
 use crate::kernels::math;
 use crate::pointwise_rows;
 use crate::tensor::Tensor;
@@ -76,7 +76,7 @@ pointwise_rows! {
     /// `scale · x` where `x` is positive, else `scale · alpha · (eˣ - 1)`.
     elu(x, alpha, scale) -> y: "(input, alpha: float, scale: float)", Same, INTERNAL => {
         float: scale * (if x > 0.0 { x } else { alpha * math::expm1(x) }),
-    } "EluBackward0" {
+    } "EluBackward0" shows("input_scale", Attribute::int(1)) {
         x saves(x, alpha, scale): |g| {
             let positive = gt(x, &number(0.0)?)?;
             where_(&positive, &(g * scale), &(g * scale * alpha * exp(&not_above_zero(x)?)?))?
@@ -135,7 +135,9 @@ pointwise_rows! {
     /// `x Φ(x)` with the normal distribution function `Φ` (Hendrycks & Gimpel, 2016).
     gelu(x) -> y: "(input)", Same, INTERNAL => {
         float: 0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2 as T)),
-    } "GeluBackward0" { x saves(x): |g| gelu_backward(g, x)? }
+    } "GeluBackward0" shows("approximate", Attribute::text("none")) {
+        x saves(x): |g| gelu_backward(g, x)?
+    }
 
     /// Derivative of [`gelu()`]: `g (Φ(x) + x φ(x))`.
     gelu_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
@@ -157,7 +159,9 @@ pointwise_rows! {
             let u = GELU_SCALE as T * (x + GELU_CUBE as T * x * x * x);
             0.5 * x * (1.0 + math::tanh(u))
         },
-    } "GeluBackward0" { x saves(x): |g| gelu_tanh_backward(g, x)? }
+    } "GeluBackward0" shows("approximate", Attribute::text("tanh")) {
+        x saves(x): |g| gelu_tanh_backward(g, x)?
+    }
 
     /// Derivative of [`gelu_tanh()`].
     gelu_tanh_backward(g, x) -> y: "(grad_output, input)", Same, INTERNAL => {
@@ -425,10 +429,13 @@ pub const FUNCTIONS: &[Row] = &[
     ),
     function!(
         "threshold",
-        "(input, threshold: float, value: float, inplace: bool = False)",
+        "(input, threshold: Number, value: Number, inplace: bool = False)",
         " `x` above the threshold, else `value`.",
         |c| {
-            let limit = |k| limit_of(c.tensor(0), c.float(k));
+            let limit = |k| match c.tensor(0).dtype().is_integral() {
+                true => limit_of(c.tensor(0), c.float(k)),
+                false => Tensor::wrapped(c.number(k)),
+            };
             let (limit, value) = (limit(1)?, limit(2)?);
             Ok(maybe_inplace(c, 3, |x| threshold(x, &limit, &value))?.into())
         }

@@ -23,7 +23,7 @@ pointwise_rows! {
         } =>
     {
         bool: a | b, int: a.wrapping_add(b), float: a + b,
-    } "AddBackward0" {
+    } "AddBackward0" shows("alpha", Attribute::int(1)) {
         a saves(): |g| g.clone(),
         b saves(): |g| g.clone(),
     }
@@ -42,7 +42,7 @@ pointwise_rows! {
         via |c, dest| subtract(c.tensor(0), c.tensor(1), c.number(2), dest) =>
     {
         int: a.wrapping_sub(b), float: a - b,
-    } "SubBackward0" {
+    } "SubBackward0" shows("alpha", Attribute::int(1)) {
         a saves(): |g| g.clone(),
         b saves(): |g| -g,
     }
@@ -65,7 +65,7 @@ pointwise_rows! {
         } =>
     {
         int: b.wrapping_sub(a), float: b - a,
-    } "RsubBackward0" number "RsubBackward1" {
+    } "RsubBackward0" number "RsubBackward1" shows("alpha", Attribute::int(1)) {
         a saves(): |g| -g,
         b saves(): |g| g.clone(),
     }
@@ -94,9 +94,19 @@ pointwise_rows! {
             ),
         } =>
     { float: a / b }
-    "DivBackward0" {
+    "DivBackward0" shows("rounding_mode", Attribute::none()) {
         a saves(b): |g| g / b,
-        b saves(b, y): |g| -g * y / b,
+        b saves(a, b): |g| div_backward(g, a, b)?,
+    }
+
+    /// Derivative of a quotient by its divisor, `-g · a / b²`. From the operands and not from the
+    /// result, so that the result may be written to.
+    div_backward(g, a, b) -> y: "(grad, a, b)", Same, INTERNAL => {
+        float: -g * ((a / b) / b),
+    } "DivBackwardBackward0" {
+        g saves(a, b): |h| div_backward(h, a, b)?,
+        a saves(g, b): |h| div_backward(h, g, b)?,
+        b saves(g, a, b): |h| div_backward(&(h * g * -2.0), a, b)? / b,
     }
 
     /// Quotient rounded down, elementwise. Division of whole numbers by zero is an error.
@@ -335,6 +345,16 @@ pointwise_rows! {
     } "WhereBackward0" {
         a saves(c): |g| where_(c, g, &number(0.0)?)?,
         b saves(c): |g| where_(c, &number(0.0)?, g)?,
+    }
+
+    /// A derivative times `g`, but 0 where it is NaN although `g` is 0: zero times infinity.
+    masked(x, g) -> y: "(input, grad)", Same, INTERNAL => {
+        float: if g == 0.0 && x != x { 0.0 } else { x },
+    } "MaskedGradientBackward0" {
+        x saves(x, g): |h| {
+            let dropped = logical_and(&eq(g, &number(0.0)?)?, &isnan(x)?)?;
+            where_(&dropped, &number(0.0)?, h)?
+        },
     }
 
     /// Values below `lo` become `lo`; NaN stays.

@@ -88,11 +88,11 @@ pub fn contiguous(x: &Tensor) -> Result<Tensor> {
 
 /// The elements of `source`, converted and broadcast, as if they had been computed in the place of
 /// `target`.
-fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
-    struct CopyInto;
+fn copy(node: &'static str, target: &Tensor, source: &Tensor) -> Result<Tensor> {
+    struct CopyInto(&'static str);
     impl Op for CopyInto {
         fn name(&self) -> &'static str {
-            "CopyBackwards"
+            self.0
         }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(Gradients::new()) };
@@ -112,13 +112,18 @@ fn copy(target: &Tensor, source: &Tensor) -> Result<Tensor> {
     let spread = super::view::expand_to(&source.detach(), target.shape())?;
     y.copy_raw(&spread);
     if target.dtype().is_floating() && record::recording(&[target, source]) {
-        record::record(&y, &[target, source], &[], Box::new(CopyInto))?;
+        record::record(&y, &[target, source], &[], Box::new(CopyInto(node)))?;
     }
     Ok(y)
 }
 
 /// Writes `source` into `target`, converted and broadcast; recorded.
 pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
+    copy_as("CopyBackwards", target, source)
+}
+
+/// [`copy_`] under the name of a node.
+pub(super) fn copy_as(node: &'static str, target: &Tensor, source: &Tensor) -> Result<()> {
     use crate::graph::inplace;
     inplace::check(target, "copy", source.requires_grad())?;
     let shape = crate::layout::broadcast("copy_", target.shape(), source.shape())?;
@@ -140,7 +145,7 @@ pub fn copy_(target: &Tensor, source: &Tensor) -> Result<()> {
         target.storage().bump_version();
         return Ok(());
     }
-    inplace::adopt(target, copy(target, source)?)
+    inplace::adopt(target, copy(node, target, source)?)
 }
 
 /// The methods that convert to one type.

@@ -13,6 +13,7 @@ use super::{Args, Call, Dest, Output, Row};
 use crate::batch::{Batching, axes, compose};
 use crate::dtype::{Category, DType, Element, Scalar, default_float};
 use crate::graph::inplace;
+use crate::kernels::interrupt::{PIECE, Patience};
 use crate::layout::{self, Dims, Layout};
 use crate::memory_format::MemoryFormat;
 use crate::random::Sample;
@@ -25,8 +26,13 @@ use crate::{Result, bail, dispatch};
 macro_rules! each {
     ($out:expr, $convert:ident, |$i:ident| $value:expr) => {
         dispatch!($out.dtype(), T => $out.fill_with::<T, _>(|all| {
-            for ($i, element) in all.iter_mut().enumerate() {
-                *element = <T as Sample>::$convert($value);
+            let mut patience = Patience::over(all.len());
+            for (n, piece) in all.chunks_mut(PIECE).enumerate() {
+                for (j, element) in piece.iter_mut().enumerate() {
+                    let $i = n * PIECE + j;
+                    *element = <T as Sample>::$convert($value);
+                }
+                patience.look();
             }
         }))
     };
@@ -408,6 +414,11 @@ pub fn eye(rows: i64, columns: Option<i64>, dtype: Option<DType>) -> Result<Tens
 /// # Errors
 /// `value` has dimensions, or the type cannot hold it; `x` may not be written to.
 pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
+    fill_as(["FillBackward2", "FillBackward3"], x, value)
+}
+
+/// [`fill_`] under the name of one of two nodes, for a number and for a tensor.
+fn fill_as([number, tensor]: [&'static str; 2], x: &Tensor, value: &Tensor) -> Result<()> {
     if value.ndim() != 0 {
         bail!(
             Shape,
@@ -417,9 +428,10 @@ pub fn fill_(x: &Tensor, value: &Tensor) -> Result<()> {
         );
     }
     if crate::graph::record::recording(&[value]) {
-        return super::cast::copy_(x, value);
+        return super::cast::copy_as(tensor, x, value);
     }
-    overwrite(x, "fill", "FillBackward2", value.item()?)
+    let node = if value.is_wrapped_number() { number } else { tensor };
+    overwrite(x, "fill", node, value.item()?)
 }
 
 /// Writes zeros; the gradient of what was there is zero.

@@ -5,6 +5,7 @@
 //! mask of factors, so the rule is that of the product, and the mask is all that it saves.
 
 use super::create::layout_like;
+use super::random::pieces;
 use super::tags::*;
 use super::{Dest, Row, binary};
 use crate::graph::{inplace, record};
@@ -30,9 +31,9 @@ pub fn dropout(x: &Tensor, p: f64, training: bool, inplace: bool) -> Result<Tens
     } else {
         // In the order of addresses of `x`, whose layout the mask gets.
         let flat = Tensor::uninitialised("dropout", &[x.numel()], x.dtype())?;
-        with_default(
-            |g| dispatch!(x.dtype(), T => flat.fill_with::<T, _>(|out| g.dropout_mask(out, p))),
-        )?;
+        dispatch!(x.dtype(), T => flat.fill_with::<T, _>(|out| {
+            pieces(out, |out| with_default(|g| g.dropout_mask(out, p)))
+        }))?;
         Tensor::from_parts(flat.storage().clone(), layout_like(x, x.dtype())?, x.dtype())
     };
     if !inplace {

@@ -6,7 +6,7 @@ use super::select::masked_fill;
 use super::tags::*;
 use super::{Row, compare, create, view};
 use crate::batch::{Batching, compose};
-use crate::graph::{Context, Gradients, Op, ValuesOnly, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
@@ -49,7 +49,7 @@ pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result
     if record::recording(&[table]) {
         let is_padding = compare::eq(index, &Tensor::wrapped(Scalar::Int(padding))?)?;
         let is_padding = view::unsqueeze(&is_padding, -1)?;
-        record::record(&y, &[table], &[], Box::new(Embedding { places, is_padding }))?;
+        record::record(&y, &[table], &[], Box::new(Embedding { places, is_padding, padding }))?;
     }
     Ok(y)
 }
@@ -58,11 +58,19 @@ pub fn embedding(index: &Tensor, table: &Tensor, padding: Option<i64>) -> Result
 struct Embedding {
     places: Places,
     is_padding: Tensor,
+    padding: i64,
 }
 
 impl Op for Embedding {
     fn name(&self) -> &'static str {
         "EmbeddingBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        let mut list = self.places.attributes("EmbeddingBackward0");
+        list.retain(|(name, _)| *name != "padding_idx");
+        list.push(("padding_idx", Attribute::int(self.padding)));
+        list
     }
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -59,6 +59,8 @@ struct Shared {
     name: &'static str,
     mask: Mask,
     keepdim: bool,
+    /// No axes were named.
+    all: bool,
 }
 
 impl Op for Shared {
@@ -69,7 +71,10 @@ impl Op for Shared {
     fn attributes(&self) -> Attributes {
         let mut list = vec![("self", Attribute::Saved(0)), ("result", Attribute::Saved(1))];
         if self.name.starts_with('A') {
-            list.push(("dim", Attribute::axes(&self.mask)));
+            list.push((
+                "dim",
+                if self.all { Attribute::ints(&[]) } else { Attribute::axes(&self.mask) },
+            ));
             list.push(("keepdim", Attribute::bool(self.keepdim)));
         }
         list
@@ -94,7 +99,7 @@ fn extremum(
     check_nonempty(op, x, &mask, dims)?;
     let y = run(op, kind, x, &mask, keepdim, x.dtype())?;
     if record::recording(&[x]) {
-        let rule = Shared { name: node, mask, keepdim };
+        let rule = Shared { name: node, mask, keepdim, all: dims.is_empty() };
         record::record(&y, &[x], &[(0, x), (1, &y)], Box::new(rule))?;
     }
     Ok(y)
@@ -220,7 +225,13 @@ pub fn argmin(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<Tensor> {
 
 /// The smallest and the largest elements along an axis, or of all.
 pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2]> {
-    struct Both(Mask, bool);
+    struct Both(Mask, bool, bool);
+    impl Both {
+        fn dim(&self) -> Attribute {
+            let first = self.0.iter().position(|&r| r).unwrap_or(0);
+            if self.2 { Attribute::int(first) } else { Attribute::none() }
+        }
+    }
     impl Op for Both {
         fn name(&self) -> &'static str {
             "AminmaxBackward0"
@@ -231,7 +242,7 @@ pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2
                 ("self", Attribute::Saved(0)),
                 ("min", Attribute::Saved(1)),
                 ("max", Attribute::Saved(2)),
-                ("dim", Attribute::axes(&self.0)),
+                ("dim", self.dim()),
                 ("keepdim", Attribute::bool(self.1)),
             ]
         }
@@ -262,7 +273,12 @@ pub fn aminmax(x: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<[Tensor; 2
     let high = run("aminmax", Reduction::Max, x, &mask, keepdim, x.dtype())?;
     if record::recording(&[x]) {
         let saves = [(0, x), (1, &low), (2, &high)];
-        record::record_many(&[&low, &high], &[x], &saves, Box::new(Both(mask, keepdim)))?;
+        record::record_many(
+            &[&low, &high],
+            &[x],
+            &saves,
+            Box::new(Both(mask, keepdim, dim.is_some())),
+        )?;
     }
     Ok([low, high])
 }

@@ -53,17 +53,22 @@ pub fn is_number(signature: &'static str, index: usize, given: bool) -> bool {
     matches!(kind, "float" | "int" | "Number") || (given && kind == "Operand")
 }
 
-/// What a row's node keeps, named after the parameters of its signature. Roles are numbers of
-/// operands, and one more for the result; PyTorch calls the first parameter `self`. With `numbers`,
-/// operands that were numbers are shown as such.
+/// What a row's node keeps for the gradient of each input, named after the parameters of its
+/// signature. Roles are numbers of operands, and one more for the result; PyTorch calls the first
+/// parameter `self`. With `numbers`, operands that were numbers are shown as such, and what only
+/// their gradients would need is not there.
 pub fn attributes(
     signature: &'static str,
     inputs: usize,
-    saved: &[u8],
+    saved: &[(u8, &[u8])],
     numbers: bool,
 ) -> Attributes {
     let mut list = Attributes::new();
-    for &role in saved {
+    let asked = |input: &u8| !is_number(signature, *input as usize, numbers);
+    // Where either operand may be the number, there is no telling.
+    let unclear = !saved.iter().any(|(input, _)| asked(input));
+    let clauses = saved.iter().filter(|(input, _)| unclear || asked(input));
+    for &role in clauses.flat_map(|(_, roles)| *roles) {
         let param = parameter(signature, role as usize).filter(|_| (role as usize) < inputs);
         let name = match param {
             Some(("input", _)) => "self",
@@ -87,7 +92,7 @@ macro_rules! pointwise_rows {
         $name:ident($($arg:ident $(: $kind:ident)?),+) -> $y:ident $(as $out:ident)?:
         $sig:literal, $promote:ident, $tags:expr $(, aka [$($alias:literal),+])? $(, via $via:expr)? => {
             $($class:ident: $body:expr),+ $(,)?
-        } $($node:literal $(number $number_node:literal)? $(shows($attr:literal, $value:expr))? {
+        } $($node:literal $(number $number_node:literal)? $(shows($attr:literal, $value:expr))* {
             $($input:ident saves($($save:ident),*): |$g:ident| $rule:expr),+ $(,)?
         })?
     )+) => {
@@ -149,15 +154,19 @@ macro_rules! pointwise_rows {
                                     [$node, $($number_node)?][NUMBER as usize]
                                 }
                                 fn attributes(&self) -> $crate::graph::Attributes {
-                                    let saved: &[u8] = &[$($(Role::$save as u8,)*)+];
+                                    let saved: &[(u8, &[u8])] =
+                                        &[$((Role::$input as u8, &[$(Role::$save as u8),*])),+];
                                     #[allow(unused_mut)]
                                     let mut list = $crate::ops::macros::attributes($sig, INPUTS, saved, NUMBER);
-                                    $(list.push(($attr, $value));)?
+                                    $(list.push(($attr, $value));)*
                                     list
                                 }
                                 fn hides(&self, input: usize) -> bool {
                                     CONDITIONS[input]
                                         || $crate::ops::macros::is_number($sig, input, NUMBER)
+                                }
+                                fn is_pointwise(&self) -> bool {
+                                    true
                                 }
                                 #[allow(unused_variables)]
                                 fn backward(

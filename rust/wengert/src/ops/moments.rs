@@ -37,6 +37,8 @@ struct Rule {
     mask: Mask,
     keepdim: bool,
     correction: f64,
+    /// Axes were named.
+    named: bool,
 }
 
 impl Op for Rule {
@@ -47,7 +49,7 @@ impl Op for Rule {
     fn attributes(&self) -> Attributes {
         let mut list = vec![
             ("self", Attribute::Saved(0)),
-            ("dim", Attribute::axes(&self.mask)),
+            ("dim", Attribute::named_axes(&self.mask, self.named)),
             ("keepdim", Attribute::bool(self.keepdim)),
             ("correction", Attribute::float(self.correction)),
         ];
@@ -132,7 +134,7 @@ fn moments(
     if record::recording(&[x]) {
         let refs: SmallVec<[&Tensor; 2]> = outputs.iter().collect();
         let saves = [(0, x), (1, &outputs[0])];
-        let rule = Rule { wanted, mask, keepdim, correction };
+        let rule = Rule { wanted, mask, keepdim, correction, named: dims.is_some() };
         let saves = &saves[..1 + wanted.deviation as usize];
         record::record_many(&refs, &[x], saves, Box::new(rule))?;
     }

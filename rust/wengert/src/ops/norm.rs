@@ -14,6 +14,8 @@ struct Rule {
     order: f64,
     mask: Mask,
     keepdim: bool,
+    /// Axes were named.
+    named: bool,
 }
 
 impl Op for Rule {
@@ -26,7 +28,7 @@ impl Op for Rule {
             ("self", Attribute::Saved(0)),
             ("result", Attribute::Saved(1)),
             ("ord", Attribute::float(self.order)),
-            ("dim", Attribute::axes(&self.mask)),
+            ("dim", Attribute::named_axes(&self.mask, self.named)),
             ("keepdim", Attribute::bool(self.keepdim)),
         ]
     }
@@ -114,7 +116,7 @@ pub fn vector_norm(
     let y = cast::to_dtype(&y, dtype)?;
     drop(off);
     if record::recording(&[x]) {
-        let rule = Rule { order, mask, keepdim };
+        let rule = Rule { order, mask, keepdim, named: dims.is_some() };
         record::record(&y, &[x], &[(0, x), (1, &y)], Box::new(rule))?;
     }
     Ok(y)

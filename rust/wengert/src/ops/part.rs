@@ -250,11 +250,11 @@ fn parts(name: &'static str, x: &Tensor, dim: usize, takes: Vec<Take>) -> Result
                 Take::One(_) => 1,
             });
             match self.name {
-                "SplitBackward0" => {
+                "SplitBackward0" | "UnsafeSplitBackward0" => {
                     let first = lengths.clone().next().unwrap_or(0);
                     list.push(("split_size", Attribute::int(first)));
                 }
-                "SplitWithSizesBackward0" => {
+                "SplitWithSizesBackward0" | "UnsafeSplitWithSizesBackward0" => {
                     list.push(("split_sizes", Attribute::sizes(&lengths.collect::<Dims>())));
                 }
                 _ => return list,
@@ -311,6 +311,16 @@ pub fn unbind(x: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
 
 /// Pieces of the given lengths along an axis.
 pub fn split_with_sizes(x: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
+    sized_as("SplitWithSizesBackward0", x, sizes, dim)
+}
+
+/// [`split_with_sizes`] under the name of a node.
+pub(super) fn sized_as(
+    node: &'static str,
+    x: &Tensor,
+    sizes: &[i64],
+    dim: i64,
+) -> Result<Vec<Tensor>> {
     let d = wrap_dim(dim, x.ndim())?;
     if x.ndim() == 0 {
         bail!(Shape, "", "split expects at least a 1-dimensional tensor");
@@ -330,11 +340,16 @@ pub fn split_with_sizes(x: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tenso
         start += s as usize;
         take
     });
-    parts("SplitWithSizesBackward0", x, d, takes.collect())
+    parts(node, x, d, takes.collect())
 }
 
 /// Pieces of `size` along an axis; the last may be shorter.
 pub fn split(x: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
+    split_as("SplitBackward0", x, size, dim)
+}
+
+/// [`split`] under the name of a node.
+pub(super) fn split_as(node: &'static str, x: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
     if x.ndim() == 0 {
         bail!(Shape, "", "split expects at least a 1-dimensional tensor");
     }
@@ -351,11 +366,21 @@ pub fn split(x: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
     let count = n.div_ceil(size).max(1);
     let takes =
         (0..count).map(|i| Take::Range { start: i * size, step: 1, len: size.min(n - i * size) });
-    parts("SplitBackward0", x, d, takes.collect())
+    parts(node, x, d, takes.collect())
 }
 
 /// At most `chunks` pieces of equal length along an axis.
 pub fn chunk(x: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
+    chunk_as(["SplitBackward0", "SplitWithSizesBackward0"], x, chunks, dim)
+}
+
+/// [`chunk`] under the name of one of two nodes.
+pub(super) fn chunk_as(
+    [by_size, by_sizes]: [&'static str; 2],
+    x: &Tensor,
+    chunks: i64,
+    dim: i64,
+) -> Result<Vec<Tensor>> {
     if x.ndim() == 0 {
         bail!(Shape, "", "chunk expects at least a 1-dimensional tensor");
     }
@@ -365,7 +390,7 @@ pub fn chunk(x: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
     let d = wrap_dim(dim, x.ndim())?;
     let n = x.shape()[d];
     if n == 0 {
-        return split_with_sizes(x, &vec![0; chunks as usize], dim);
+        return sized_as(by_sizes, x, &vec![0; chunks as usize], dim);
     }
-    split(x, n.div_ceil(chunks as usize) as i64, dim)
+    split_as(by_size, x, n.div_ceil(chunks as usize) as i64, dim)
 }

@@ -4,13 +4,13 @@
 //! written to; `split` and `unbind` in [`part`](super::part) give results of one node, which may
 //! not. `*_scatter` is what an assignment to a view would have made of a copy, as one node.
 
-use super::part::{Take, chunk, index_view, narrow, select, split, split_with_sizes};
+use super::part::{Take, chunk_as, index_view, narrow, select, sized_as, split_as};
 use super::strided::{Window, as_strided};
 use super::tags::*;
 use super::triangle::diagonal;
 use super::{Args, Output, Row, cast};
 use crate::batch::Batching;
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
 use crate::layout::wrap_dim;
 use crate::memory_format::MemoryFormat;
 use crate::tensor::Tensor;
@@ -109,6 +109,9 @@ fn numbers(t: &Tensor) -> Result<Vec<i64>> {
     t.to_vec::<i64>()
 }
 
+/// Nodes of `split` and of `split_with_sizes` whose results do not count as views.
+const UNSAFE: [&str; 2] = ["UnsafeSplitBackward0", "UnsafeSplitWithSizesBackward0"];
+
 /// Results of `split` and `chunk` that do not count as views: they may be written to, and then the
 /// tensor they came from does not know.
 fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
@@ -125,7 +128,8 @@ fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
         .collect()
 }
 
-/// A copy of `x` in which what `look` shows is replaced by `source`.
+/// A copy of `x` in which what `look` shows is replaced by `source`. `place` are the arguments that
+/// say where that is.
 ///
 /// # Errors
 /// Those of `look`; `source` has another shape.
@@ -133,12 +137,17 @@ pub fn replaced(
     node: &'static str,
     x: &Tensor,
     source: &Tensor,
+    place: &[(&'static str, Option<i64>)],
     look: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    struct Replace(&'static str, Window);
+    struct Replace(&'static str, Window, SmallVec<[(&'static str, Option<i64>); 4]>);
     impl Op for Replace {
         fn name(&self) -> &'static str {
             self.0
+        }
+        fn attributes(&self) -> Attributes {
+            let shown = |value: Option<i64>| value.map_or_else(Attribute::none, Attribute::int);
+            self.2.iter().map(|&(name, value)| (name, shown(value))).collect()
         }
         fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None, None]) };
@@ -162,7 +171,12 @@ pub fn replaced(
     seen.copy_raw(source);
     if y.dtype().is_floating() && record::recording(&[x, source]) {
         let window = Window::new(y.layout(), seen.layout());
-        record::record(&y, &[x, source], &[], Box::new(Replace(node, window)))?;
+        record::record(
+            &y,
+            &[x, source],
+            &[],
+            Box::new(Replace(node, window, SmallVec::from_slice(place))),
+        )?;
     }
     Ok(y)
 }
@@ -251,21 +265,21 @@ pub const ROWS: &[Row] = &[
         &[
             " `split` whose results may be written to: the tensor they come from then does not know.",
         ],
-        |c| Ok(unsafely(split(c.tensor(0), c.int(1), c.int(2))?)?.into()),
+        |c| Ok(unsafely(split_as(UNSAFE[0], c.tensor(0), c.int(1), c.int(2))?)?.into()),
     ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "unsafe_split_with_sizes",
         &["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
         PARTS,
         &[" `split_with_sizes` whose results may be written to, as those of `unsafe_split`."],
-        |c| Ok(unsafely(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?)?.into()),
+        |c| Ok(unsafely(sized_as(UNSAFE[1], c.tensor(0), c.ints(1), c.int(2))?)?.into()),
     ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "unsafe_chunk",
         &["(input, chunks: int, dim: int = 0) -> Tensor[]"],
         PARTS,
         &[" `chunk` whose results may be written to, as those of `unsafe_split`."],
-        |c| Ok(unsafely(chunk(c.tensor(0), c.int(1), c.int(2))?)?.into()),
+        |c| Ok(unsafely(chunk_as(UNSAFE, c.tensor(0), c.int(1), c.int(2))?)?.into()),
     ).batched(Batching::Axes { extra: 0 }),
     Row::make(
         "select_scatter",
@@ -273,7 +287,8 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD,
         &[" A copy with `src` at one position along an axis."],
         |c| {
-            let y = replaced("SelectScatterBackward0", c.tensor(0), c.tensor(1), |y| {
+            let place = [("dim", Some(c.int(2))), ("index", Some(c.int(3)))];
+            let y = replaced("SelectScatterBackward0", c.tensor(0), c.tensor(1), &place, |y| {
                 select(y, c.int(2), c.int(3))
             })?;
             Ok(y.into())
@@ -285,7 +300,13 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD,
         &[" A copy with `src` at a range of positions along an axis."],
         |c| {
-            let y = replaced("SliceScatterBackward0", c.tensor(0), c.tensor(1), |y| {
+            let place = [
+                ("dim", Some(c.int(2))),
+                ("start", c.opt_int(3)),
+                ("end", c.opt_int(4)),
+                ("step", Some(c.int(5))),
+            ];
+            let y = replaced("SliceScatterBackward0", c.tensor(0), c.tensor(1), &place, |y| {
                 slice(y, c.int(2), c.opt_int(3), c.opt_int(4), c.int(5))
             })?;
             Ok(y.into())
@@ -297,7 +318,9 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD,
         &[" A copy with `src` on a diagonal."],
         |c| {
-            let y = replaced("DiagonalScatterBackward0", c.tensor(0), c.tensor(1), |y| {
+            let place =
+                [("offset", Some(c.int(2))), ("dim1", Some(c.int(3))), ("dim2", Some(c.int(4)))];
+            let y = replaced("DiagonalScatterBackward0", c.tensor(0), c.tensor(1), &place, |y| {
                 diagonal(y, c.int(2), c.int(3), c.int(4))
             })?;
             Ok(y.into())
@@ -309,7 +332,8 @@ pub const ROWS: &[Row] = &[
         FUNCTION | METHOD,
         &[" A copy with `src` where `as_strided` with these arguments would look."],
         |c| {
-            let y = replaced("AsStridedScatterBackward0", c.tensor(0), c.tensor(1), |y| {
+            let (x, source) = (c.tensor(0), c.tensor(1));
+            let y = replaced("AsStridedScatterBackward0", x, source, &[], |y| {
                 as_strided(y, c.ints(2), c.ints(3), c.opt_int(4))
             })?;
             Ok(y.into())

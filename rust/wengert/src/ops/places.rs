@@ -359,20 +359,10 @@ enum Map {
     PutNumber,
 }
 
-struct Rule {
-    name: &'static str,
-    map: Map,
-    places: Places,
-}
-
-impl Op for Rule {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Indices as they are kept: non-negative, and of one shape.
-    fn attributes(&self) -> Attributes {
-        let inner = &*self.places.0;
+impl Places {
+    /// What a node of this name keeps: indices as they are kept, non-negative and of one shape.
+    pub(super) fn attributes(&self, name: &str) -> Attributes {
+        let inner = &*self.0;
         let mut list = Attributes::new();
         match &inner.kind {
             Kind::Along { dim, positions } => {
@@ -382,7 +372,7 @@ impl Op for Rule {
             Kind::Across { indexed, before, after } => {
                 let count = &inner.part[before.len()..inner.part.len() - after.len()];
                 let tensor = |(_, p): &(usize, Positions)| p.tensor(count);
-                match (indexed.as_slice(), self.name) {
+                match (indexed.as_slice(), name) {
                     (_, "IndexBackward0" | "IndexPutBackward0") => {
                         let last = indexed.last().map_or(0, |(d, _)| d + 1);
                         let at = |d| indexed.iter().find(|(i, _)| *i == d).and_then(tensor);
@@ -403,8 +393,46 @@ impl Op for Rule {
                 }
             }
         }
-        if matches!(self.name, "IndexBackward0" | "IndexSelectBackward0") {
+        if matches!(name, "IndexBackward0" | "IndexSelectBackward0") {
             list.push(("self_sym_sizes", Attribute::sizes(&inner.whole)));
+        }
+        match name {
+            "EmbeddingBackward0" => {
+                list.push(("padding_idx", Attribute::int(-1)));
+                list.push(("scale_grad_by_freq", Attribute::bool(false)));
+                list.push(("sparse", Attribute::bool(false)));
+                list.push((
+                    "weight_sym_argsize_0",
+                    Attribute::int(inner.whole.first().copied().unwrap_or(0)),
+                ));
+            }
+            "GatherBackward0" => list.push(("sparse_grad", Attribute::bool(false))),
+            "IndexAddBackward0" => {
+                list.push(("alpha", Attribute::int(1)));
+                list.push(("source_dim", Attribute::int(inner.part.len())));
+            }
+            "IndexCopyBackward0" => list.push(("source_dim", Attribute::int(inner.part.len()))),
+            _ => {}
+        }
+        list
+    }
+}
+
+struct Rule {
+    name: &'static str,
+    map: Map,
+    places: Places,
+}
+
+impl Op for Rule {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn attributes(&self) -> Attributes {
+        let mut list = self.places.attributes(self.name);
+        if self.name == "IndexPutBackward0" {
+            list.push(("accumulate", Attribute::bool(matches!(self.map, Map::Add))));
         }
         list
     }

@@ -227,11 +227,37 @@ struct Product {
     name: &'static str,
     transposed: [bool; 2],
     alpha: f64,
+    /// Sizes and strides of two matrices; of batches nobody asks.
+    looks: [[isize; 4]; 2],
 }
+
+/// Sizes and strides of a matrix as it is multiplied.
+fn look(Mat(x, transposed): Mat) -> [isize; 4] {
+    let (&[n, m], &[s, t]) = (x.shape(), x.layout().strides()) else { return [0; 4] };
+    match transposed {
+        false => [n as isize, m as isize, s, t],
+        true => [m as isize, n as isize, t, s],
+    }
+}
+
+const SIZES_OF_MM: [[&str; 2]; 2] =
+    [["self_sym_sizes", "self_sym_strides"], ["mat2_sym_sizes", "mat2_sym_strides"]];
+const SIZES_OF_ADDMM: [[&str; 2]; 2] =
+    [["mat1_sym_sizes", "mat1_sym_strides"], ["mat2_sym_sizes", "mat2_sym_strides"]];
 
 impl Product {
     fn attributes(&self, names: [&'static str; 2]) -> Attributes {
-        names.into_iter().zip([A, B].map(Attribute::Saved)).collect()
+        let mut list: Attributes = names.into_iter().zip([A, B].map(Attribute::Saved)).collect();
+        let looks: [[&'static str; 2]; 2] = match self.name {
+            "MmBackward0" => SIZES_OF_MM,
+            "AddmmBackward0" => SIZES_OF_ADDMM,
+            _ => return list,
+        };
+        for ([sizes, strides], [n, m, s, t]) in looks.into_iter().zip(self.looks) {
+            list.push((sizes, Attribute::ints(&[n as i64, m as i64])));
+            list.push((strides, Attribute::ints(&[s as i64, t as i64])));
+        }
+        list
     }
 
     /// The gradients of `a` and `b`, where they are wanted.
@@ -331,7 +357,7 @@ pub(crate) fn product_into(a: Mat, b: Mat, alpha: f64, dest: Dest) -> Result<Ten
     })?;
     if record::recording(&[a.0, b.0]) && matches!(dest, Dest::New) {
         let name = if shape.len() == 2 { "MmBackward0" } else { "BmmBackward0" };
-        let rule = Product { name, transposed: [a.1, b.1], alpha };
+        let rule = Product { name, transposed: [a.1, b.1], alpha, looks: [look(a), look(b)] };
         record::record(&y, &[a.0, b.0], &saves(a.0, b.0), Box::new(rule))?;
     }
     Ok(y)
@@ -414,7 +440,7 @@ pub(crate) fn add_product(
     })?;
     if record::recording(&[input, a.0, b.0]) && matches!(dest, Dest::New) {
         let name = if shape.len() == 2 { "AddmmBackward0" } else { "BaddbmmBackward0" };
-        let product = Product { name, transposed: [a.1, b.1], alpha };
+        let product = Product { name, transposed: [a.1, b.1], alpha, looks: [look(a), look(b)] };
         let rule = AddProduct { product, beta };
         record::record(&y, &[input, a.0, b.0], &saves(a.0, b.0), Box::new(rule))?;
     }

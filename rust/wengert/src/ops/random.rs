@@ -1,5 +1,9 @@
 //! Random tensors and random writes: PyTorch's values for the same seed, bit for bit.
 //!
+//! Long draws are made piece by piece, and the generator is locked for each: between two of them the
+//! loop looks for an interrupt, which may wait for the interpreter, and a thread that has the
+//! interpreter may wait for the generator. For one thread the pieces are one stream.
+//!
 //! The numbers come from [`crate::random`], which fills slices. What is decided here is the order
 //! in which a tensor's elements take them, and that is the order of their addresses: a transposed
 //! or sliced tensor is filled along its memory ([`memory_order`]), never along its shape.
@@ -15,6 +19,7 @@ use super::{Args, Dest, Output, Row, binary, view};
 use crate::dtype::{DType, default_float};
 use crate::graph::inplace::{self, Forget};
 use crate::graph::{ValuesOnly, record};
+use crate::kernels::interrupt::{PIECE, Patience};
 use crate::layout::{self, Dims, Layout, Strides};
 use crate::memory_format::MemoryFormat;
 use crate::ops::args::SharedGenerator;
@@ -53,8 +58,8 @@ use Distribution::*;
 /// Fills a new row-major tensor. `whole` says that the tensor it is drawn for is row-major itself:
 /// only then do normals come in blocks.
 fn fill(out: &Tensor, what: Distribution, whole: bool, source: Source) -> Result<()> {
-    draw(source, |g| {
-        dispatch!(out.dtype(), T => out.fill_with::<T, _>(|out| match what {
+    dispatch!(out.dtype(), T => out.fill_with::<T, _>(|out| {
+        pieces(out, |out| draw(source, |g| match what {
             Uniform { from, to } => g.uniform(out, from, to),
             Normal { mean, std } if whole => g.normal(out, mean, std),
             Normal { mean, std } => g.normal_one_by_one(out, mean, std),
@@ -69,7 +74,23 @@ fn fill(out: &Tensor, what: Distribution, whole: bool, source: Source) -> Result
                 Ok(())
             }
         }))
-    })
+    }))
+}
+
+/// Fills a slice from front to back. Pieces are whole blocks of normals, and the last one, which has
+/// what remains, is at least as long as the others.
+pub(super) fn pieces<T>(
+    mut out: &mut [T],
+    mut fill: impl FnMut(&mut [T]) -> Result<()>,
+) -> Result<()> {
+    let mut patience = Patience::over(out.len());
+    while out.len() >= 2 * PIECE {
+        let (piece, rest) = out.split_at_mut(PIECE);
+        fill(piece)?;
+        patience.look();
+        out = rest;
+    }
+    fill(out)
 }
 
 /// A new tensor of random numbers.
@@ -156,7 +177,7 @@ fn flips(out: &Layout, p: &Tensor, source: Source) -> Result<Tensor> {
     let drawn = Tensor::uninitialised("bernoulli", p.shape(), DType::Bool)?;
     dispatch!(p.dtype(), P => {
         let p = p.to_vec::<P>()?;
-        draw(source, |g| drawn.fill_with(|out: &mut [bool]| g.bernoulli_each(out, &p)))
+        drawn.fill_with(|out: &mut [bool]| draw(source, |g| g.bernoulli_each(out, &p)))
     })?;
     Ok(drawn)
 }
@@ -268,7 +289,7 @@ pub fn randperm(n: i64, dtype: DType, source: Source) -> Result<Tensor> {
     }
     super::create::check_value((n - 1).max(0).into(), dtype)?;
     let places = Tensor::uninitialised("randperm", &shape, DType::Int64)?;
-    draw(source, |g| places.fill_with(|out: &mut [i64]| g.permutation(out)));
+    places.fill_with(|out: &mut [i64]| draw(source, |g| g.permutation(out)));
     super::cast::to_dtype(&places, dtype)
 }
 

@@ -254,7 +254,7 @@ pub fn nansum(
     keepdim: bool,
     dtype: Option<DType>,
 ) -> Result<Tensor> {
-    struct Rule(Mask, bool);
+    struct Rule(Mask, bool, bool);
     impl Op for Rule {
         fn name(&self) -> &'static str {
             "NansumBackward0"
@@ -263,7 +263,7 @@ pub fn nansum(
         fn attributes(&self) -> Attributes {
             vec![
                 ("self", Attribute::Saved(0)),
-                ("dim", Attribute::axes(&self.0)),
+                ("dim", Attribute::named_axes(&self.0, self.2)),
                 ("keepdim", Attribute::bool(self.1)),
             ]
         }
@@ -283,7 +283,7 @@ pub fn nansum(
     let clean = binary::where_(&unary::isnan(x)?, &zero, &x.detach())?;
     let y = run("nansum", Reduction::Sum, &clean, &mask, keepdim, dtype.unwrap_or(x.dtype()))?;
     if y.dtype().is_floating() && record::recording(&[x]) {
-        record::record(&y, &[x], &[(0, x)], Box::new(Rule(mask, keepdim)))?;
+        record::record(&y, &[x], &[(0, x)], Box::new(Rule(mask, keepdim, dims.is_some())))?;
     }
     Ok(y)
 }

@@ -187,7 +187,12 @@ fn spread_values(places: &Places, values: &Tensor) -> Result<Tensor> {
             places.shape()
         );
     }
-    view::expand_to(&values, places.shape())
+    expanded(&values, places.shape())
+}
+
+/// A tensor of that shape: itself if it has it.
+fn expanded(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if x.shape() == shape { Ok(x.clone()) } else { view::expand_to(x, shape) }
 }
 
 /// `x` with values written (or added, with `accumulate`) where [`index`] would read.
@@ -254,7 +259,7 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     }
     let shape = layout::broadcast("masked_select", mask.shape(), x.shape())?;
     let lifted: &[usize] = if shape.is_empty() { &[1] } else { &shape };
-    let x = view::expand_to(x, lifted)?;
+    let x = expanded(x, lifted)?;
     let mask = view::expand_to(&mask.detach(), lifted)?;
     let (x, places) = resolve("masked_select", &x, &[Some(mask)])?;
     places.take("MaskedSelectBackward0", &x)

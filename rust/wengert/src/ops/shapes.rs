@@ -1,7 +1,7 @@
 //! Views with a name of their own that are compositions of others.
 
 use super::tags::*;
-use super::view::{reshape_to, transpose, unsqueeze};
+use super::view::{reshape_to, transpose, unsqueeze, view};
 use super::{Output, Row};
 use crate::batch::{Batching, axes};
 use crate::layout::{Dims, wrap_dim};
@@ -109,7 +109,7 @@ pub const ROWS: &[Row] = &[
         |c| {
             let x = c.tensor(0);
             if x.ndim() == 1 && x.is_contiguous() {
-                return Ok(x.clone().into());
+                return Ok(view(x, &[-1])?.into());
             }
             Ok(reshape_to(x, &[x.numel()])?.into())
         },

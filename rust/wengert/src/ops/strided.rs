@@ -16,8 +16,8 @@
 use super::tags::*;
 use super::{Row, binary, cast, index, select, view};
 use crate::batch::{Batching, axes};
-use crate::graph::{Context, Gradients, Op, record};
-use crate::layout::{Layout, checked_numel, wrap_dim};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
+use crate::layout::{Dims, Layout, checked_numel, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
@@ -53,7 +53,7 @@ impl Window {
         let moved = self.whole.offset() as isize - whole.layout().offset() as isize;
         let y = whole.view_as_layout(shifted(&self.part, moved));
         if record::recording(&[whole]) {
-            record::record(&y, &[whole], &[], Box::new(AsStrided(self.clone())))?;
+            record::record(&y, &[whole], &[], Box::new(AsStrided(self.clone(), None)))?;
         }
         Ok(y)
     }
@@ -156,11 +156,40 @@ fn gather(flat: &Tensor, layout: &Layout) -> Result<Tensor> {
 }
 
 /// The rule of a view by strides.
-pub(crate) struct AsStrided(pub Window);
+pub(crate) struct AsStrided(pub Window, pub Option<Box<Strided>>);
+
+/// The arguments of a call of `as_strided`.
+pub(crate) struct Strided {
+    size: SmallVec<[i64; 5]>,
+    stride: SmallVec<[i64; 5]>,
+    offset: Option<i64>,
+}
+
+impl Strided {
+    pub(crate) fn of(layout: &Layout) -> Strided {
+        Strided {
+            size: layout.shape().iter().map(|&s| s as i64).collect(),
+            stride: layout.strides().iter().map(|&s| s as i64).collect(),
+            offset: Some(layout.offset() as i64),
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes {
+        vec![
+            ("size", Attribute::ints(&self.size)),
+            ("stride", Attribute::ints(&self.stride)),
+            ("storage_offset", self.offset.map_or_else(Attribute::none, Attribute::int)),
+        ]
+    }
+}
 
 impl Op for AsStrided {
     fn name(&self) -> &'static str {
         "AsStridedBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.1.as_deref().map_or_else(Attributes::new, Strided::attributes)
     }
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -219,7 +248,12 @@ pub fn as_strided(x: &Tensor, size: &[i64], stride: &[i64], offset: Option<i64>)
     let y = x.view_as_layout(layout);
     if record::recording(&[x]) {
         let window = Window::new(x.layout(), y.layout());
-        record::record(&y, &[x], &[], Box::new(AsStrided(window)))?;
+        let strided = Strided {
+            size: SmallVec::from_slice(size),
+            stride: SmallVec::from_slice(stride),
+            offset,
+        };
+        record::record(&y, &[x], &[], Box::new(AsStrided(window, Some(Box::new(strided)))))?;
     }
     Ok(y)
 }
@@ -230,10 +264,19 @@ pub fn as_strided(x: &Tensor, size: &[i64], stride: &[i64], offset: Option<i64>)
 /// # Errors
 /// The window is longer than the axis, or the step is not positive.
 pub fn unfold(x: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
-    struct Unfold(Window, [i64; 3]);
+    struct Unfold(Window, [i64; 3], Dims);
     impl Op for Unfold {
         fn name(&self) -> &'static str {
             "UnfoldBackward0"
+        }
+        fn attributes(&self) -> Attributes {
+            let [dimension, size, step] = self.1;
+            vec![
+                ("self_sym_sizes", Attribute::sizes(&self.2)),
+                ("dimension", Attribute::int(dimension)),
+                ("size", Attribute::int(size)),
+                ("step", Attribute::int(step)),
+            ]
         }
         fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
             let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
@@ -286,7 +329,12 @@ pub fn unfold(x: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
         }
         strides.push(row);
         let window = Window::new(&rows, &Layout::strided(&shape, &strides, 0));
-        record::record(&y, &[x], &[], Box::new(Unfold(window, [dim, size, step])))?;
+        record::record(
+            &y,
+            &[x],
+            &[],
+            Box::new(Unfold(window, [dim, size, step], SmallVec::from_slice(l.shape()))),
+        )?;
     }
     Ok(y)
 }

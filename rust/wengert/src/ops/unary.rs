@@ -2,8 +2,8 @@
 //!
 //! Formulas of derivatives: Abramowitz & Stegun, chapters 4 and 7.
 
-use super::binary::{clamp, number, where_};
-use super::compare::{eq, ge};
+use super::binary::{number, where_};
+use super::compare::{eq, ge, le, logical_and};
 use super::product::placed;
 use super::tags::*;
 use super::zeros_like;
@@ -225,17 +225,27 @@ pointwise_rows! {
     logit(x) -> y: "(input, eps: float? = None)", Float, ALL_FORMS, aka ["special.logit"],
         via |c, dest| match c.opt_number(1) {
             None => logit::run([c.tensor(0)], dest),
-            Some(eps) => {
-                let (lo, hi) = (number(eps.to_f64())?, number(1.0 - eps.to_f64())?);
-                logit::run([&clamp(c.tensor(0), Some(&lo), Some(&hi), super::Dest::New)?], dest)
-            }
+            Some(eps) => logit_within::run([c.tensor(0), &number(eps.to_f64())?], dest),
         } =>
     { float: math::ln(x / (1.0 - x)) }
-    "LogitBackward0" {
+    "LogitBackward0" shows("eps", Attribute::none()) {
         x saves(x): |g| {
             let product = x * (1.0 - x);
             let inside = ge(&product, &number(0.0)?)?;
             where_(&inside, &(g / product), &number(f64::NAN)?)?
+        },
+    }
+
+    /// [`logit()`] of `x` limited to `[eps, 1 - eps]`.
+    logit_within(x, eps) -> y: "(input, eps: float)", Float, INTERNAL => {
+        float: {
+            let within = if x < eps { eps } else if x > 1.0 - eps { 1.0 - eps } else { x };
+            math::ln(within / (1.0 - within))
+        },
+    } "LogitBackward0" {
+        x saves(x, eps): |g| {
+            let inside = logical_and(&ge(x, eps)?, &le(x, &(1.0 - eps))?)?;
+            where_(&inside, &(g / (x * (1.0 - x))), &number(0.0)?)?
         },
     }
 

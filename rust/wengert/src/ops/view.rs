@@ -36,8 +36,7 @@ pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
     }
     let y = x.opaque_alias();
     if record::recording(&[x]) {
-        let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
-        record::record(&y, &[x], &[], Box::new(rule))?;
+        record::record(&y, &[x], &[], Box::new(Reshape::new(name, x, 0)))?;
     }
     Ok(y)
 }
@@ -46,6 +45,14 @@ pub(crate) fn alias(name: &'static str, x: &Tensor) -> Result<Tensor> {
 struct Reshape {
     name: &'static str,
     shape: Dims,
+    /// The axes that the call named, a bit each.
+    axes: u64,
+}
+
+impl Reshape {
+    fn new(name: &'static str, x: &Tensor, axes: u64) -> Reshape {
+        Reshape { name, shape: SmallVec::from_slice(x.shape()), axes }
+    }
 }
 
 impl Op for Reshape {
@@ -54,10 +61,16 @@ impl Op for Reshape {
     }
 
     fn attributes(&self) -> Attributes {
+        let sizes = ("self_sym_sizes", Attribute::sizes(&self.shape));
+        let one = ("dim", Attribute::int(self.axes.trailing_zeros()));
         match self.name {
-            "ViewBackward0" | "UnsafeViewBackward0" | "SqueezeBackward0" | "SqueezeBackward1" => {
-                vec![("self_sym_sizes", Attribute::sizes(&self.shape))]
+            "ViewBackward0" | "UnsafeViewBackward0" | "SqueezeBackward0" => vec![sizes],
+            "SqueezeBackward1" => vec![one, sizes],
+            "SqueezeBackward2" => {
+                let named = (0..64).filter(|d| self.axes >> d & 1 != 0);
+                vec![("dim", Attribute::ints(&named.collect::<Indices>())), sizes]
             }
+            "UnsqueezeBackward0" => vec![one],
             _ => Attributes::new(),
         }
     }
@@ -72,8 +85,8 @@ impl Op for Reshape {
     }
 }
 
-fn reshaped(name: &'static str, x: &Tensor, layout: Layout) -> Result<Tensor> {
-    finish(x, layout, || Box::new(Reshape { name, shape: SmallVec::from_slice(x.shape()) }))
+fn reshaped(name: &'static str, x: &Tensor, layout: Layout, axes: u64) -> Result<Tensor> {
+    finish(x, layout, || Box::new(Reshape::new(name, x, axes)))
 }
 
 /// Resolves one `-1` in a requested shape.
@@ -125,7 +138,7 @@ fn infer_shape(op: &'static str, numel: usize, wanted: &[i64]) -> Result<Dims> {
 /// The elements in another shape; a view if strides allow it, else a copy.
 pub fn reshape(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
     if let Some(layout) = x.layout().try_sizes(wanted) {
-        return reshaped("ViewBackward0", x, layout);
+        return reshaped("ViewBackward0", x, layout, 0);
     }
     let shape = infer_shape("reshape", x.numel(), wanted)?;
     reshape_to(x, &shape)
@@ -137,11 +150,11 @@ pub(crate) fn reshape_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
         return lift::over(x, |x, k| reshape_to(x, &lift::shape_of(x, k, shape)));
     }
     match x.layout().try_reshape(shape) {
-        Some(layout) => reshaped("ViewBackward0", x, layout),
+        Some(layout) => reshaped("ViewBackward0", x, layout, 0),
         None => {
             let x = super::cast::contiguous(x)?;
             let layout = Layout::contiguous("reshape", shape, x.dtype().size())?;
-            reshaped("UnsafeViewBackward0", &x, layout)
+            reshaped("UnsafeViewBackward0", &x, layout, 0)
         }
     }
 }
@@ -157,7 +170,7 @@ pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Re
     let layout = Layout::strided(shape, layout.strides(), x.layout().offset());
     let y = Tensor::from_parts(x.storage().clone(), layout, x.dtype());
     if record::recording(&[x]) {
-        let rule = Reshape { name, shape: SmallVec::from_slice(x.shape()) };
+        let rule = Reshape::new(name, x, 0);
         record::record(&y, &[x], &[], Box::new(rule))?;
     }
     Ok(y)
@@ -166,11 +179,11 @@ pub(crate) fn reinterpret(name: &'static str, x: &Tensor, shape: &[usize]) -> Re
 /// The elements in another shape, never a copy.
 pub fn view(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
     if let Some(layout) = x.layout().try_sizes(wanted) {
-        return reshaped("ViewBackward0", x, layout);
+        return reshaped("ViewBackward0", x, layout, 0);
     }
     let shape = infer_shape("view", x.numel(), wanted)?;
     match x.layout().try_reshape(&shape) {
-        Some(layout) => reshaped("ViewBackward0", x, layout),
+        Some(layout) => reshaped("ViewBackward0", x, layout, 0),
         None => bail!(
             Shape,
             "",
@@ -302,6 +315,9 @@ pub fn movedim(x: &Tensor, source: &[i64], destination: &[i64]) -> Result<Tensor
     let mut rest = (0..x.ndim()).filter(|&d| !moved[d]);
     let order: SmallVec<[usize; 5]> =
         order.into_iter().filter_map(|place| place.or_else(|| rest.next())).collect();
+    if x.ndim() == 0 {
+        return reshaped("AliasBackward0", x, x.layout().clone(), 0);
+    }
     permuted("PermuteBackward0", x, &order)
 }
 
@@ -360,8 +376,13 @@ pub fn squeeze(x: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
     }
     let kept = (0..x.ndim()).filter(|&d| !(drop[d] && l.shape()[d] == 1));
     let (shape, strides): (Dims, Strides) = kept.map(|d| (l.shape()[d], l.strides()[d])).unzip();
-    let name = if dims.is_none() { "SqueezeBackward0" } else { "SqueezeBackward1" };
-    reshaped(name, x, Layout::strided(&shape, &strides, l.offset()))
+    let name = match dims.map(<[i64]>::len) {
+        None => "SqueezeBackward0",
+        Some(1) => "SqueezeBackward1",
+        Some(_) => "SqueezeBackward2",
+    };
+    let named = drop.iter().enumerate().fold(0, |axes, (d, &named)| axes | (named as u64) << d);
+    reshaped(name, x, Layout::strided(&shape, &strides, l.offset()), named)
 }
 
 /// With a new axis of length 1 at `dim`.
@@ -377,15 +398,24 @@ pub fn unsqueeze(x: &Tensor, dim: i64) -> Result<Tensor> {
     shape.insert(d, 1);
     strides.insert(d, step);
     layout::checked_numel("unsqueeze", &shape, x.dtype().size())?;
-    reshaped("UnsqueezeBackward0", x, Layout::strided(&shape, &strides, l.offset()))
+    reshaped(
+        "UnsqueezeBackward0",
+        x,
+        Layout::strided(&shape, &strides, l.offset()),
+        1u64.wrapping_shl(d as u32),
+    )
 }
 
 /// Repeated along axes of length 1 without copying. The engine sums the gradient back.
-struct Expand;
+struct Expand(Dims);
 
 impl Op for Expand {
     fn name(&self) -> &'static str {
         "ExpandBackward0"
+    }
+
+    fn attributes(&self) -> Attributes {
+        vec![("self_sym_sizes", Attribute::sizes(&self.0))]
     }
 
     fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -444,7 +474,8 @@ pub(crate) fn expand_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     }
     layout::checked_numel("expand", shape, x.dtype().size())?;
     let strides = layout::broadcast_strides(x.shape(), x.layout().strides(), shape);
-    finish(x, Layout::strided(shape, &strides, x.layout().offset()), || Box::new(Expand))
+    let layout = Layout::strided(shape, &strides, x.layout().offset());
+    finish(x, layout, || Box::new(Expand(SmallVec::from_slice(x.shape()))))
 }
 
 /// Axes `start..=end` merged into one.

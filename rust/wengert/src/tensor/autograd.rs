@@ -223,11 +223,8 @@ impl Tensor {
         let heir = rare.heir.get_or_insert_with(|| Arc::new(Mutex::new(new.downgrade()))).clone();
         *heir.lock() = new.downgrade();
         old.rare.get_or_insert_default().heir = Some(heir);
-        *new.0.autograd.lock() = Autograd {
-            edge: old.edge.take(),
-            rare: Some(rare),
-            ..Autograd::default()
-        };
+        *new.0.autograd.lock() =
+            Autograd { edge: old.edge.take(), rare: Some(rare), ..Autograd::default() };
         new.0.rebased.store(self.0.rebased.load(Ordering::Relaxed), Ordering::Relaxed);
         new.0.requires_grad.store(true, Ordering::Relaxed);
         Ok(new)

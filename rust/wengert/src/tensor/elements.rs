@@ -4,6 +4,10 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::kernels::interrupt::Patience;
+
+/// Bytes that are zeroed between two looks for an interrupt.
+const ZEROED: usize = 1 << 26;
 
 /// Bytes up to which going through memory in order costs less than to ask the engine how.
 const SHORT: usize = 4096;
@@ -28,7 +32,12 @@ impl Tensor {
         // SAFETY: the assertion gives type, length and sole ownership.
         let slice = unsafe {
             let data = self.data_ptr();
-            data.write_bytes(0, self.numel() * size_of::<T>());
+            let bytes = self.numel() * size_of::<T>();
+            let mut patience = Patience::over(self.numel());
+            for start in (0..bytes).step_by(ZEROED) {
+                data.add(start).write_bytes(0, ZEROED.min(bytes - start));
+                patience.look();
+            }
             std::slice::from_raw_parts_mut(data.cast::<T>(), self.numel())
         };
         fill(slice)

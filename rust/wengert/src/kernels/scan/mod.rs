@@ -14,6 +14,7 @@
 mod tests;
 
 use super::engine::{Block, GRAIN, Operand, load, store};
+use super::interrupt::{PIECE, Patience};
 use super::isa::per_isa;
 use super::threads::parallel_for;
 use crate::dtype::{DType, Element};
@@ -408,8 +409,12 @@ pub unsafe fn scan(
     let cells = strips * plan.outer.iter().map(|a| a.len).product::<usize>();
     let grain = (GRAIN / 2).div_ceil(plan.columns * plan.rows.len);
     // SAFETY: cells are disjoint parts of the shape that the caller promised.
-    let work = |range: Range<usize>| unsafe { plan.run(range, strips) };
-    if cells <= 2 * grain { work(0..cells) } else { parallel_for(cells, grain, work) }
+    let work = |range: Range<usize>, patience| unsafe { plan.run(range, strips, patience) };
+    if cells <= 2 * grain {
+        work(0..cells, Patience::over(shape.iter().product()));
+    } else {
+        parallel_for(cells, grain, |range| work(range, Patience::endless()));
+    }
 }
 
 /// Length, and the steps in bytes of input, output and indices.
@@ -476,7 +481,7 @@ impl Plan {
         Plan { routine, ptrs, stored: operands.map(|o| o.dtype), rows, line, columns, along, outer }
     }
 
-    unsafe fn run(&self, cells: Range<usize>, strips: usize) {
+    unsafe fn run(&self, cells: Range<usize>, strips: usize, mut patience: Patience) {
         let elem = self.routine.elem;
         let types = [elem, elem, DType::Int64];
         let (mut state, mut tiles) = (Buffer::new(), [Buffer::new(), Buffer::new(), Buffer::new()]);
@@ -506,7 +511,7 @@ impl Plan {
             }
             let length = match staged.contains(&true) {
                 true => BUFFER / (columns * size_of::<i64>()),
-                false => self.rows.len,
+                false => PIECE.div_ceil(columns),
             };
             for row in (0..self.rows.len).step_by(length) {
                 let n = length.min(self.rows.len - row);
@@ -540,6 +545,7 @@ impl Plan {
                         }
                     }
                 }
+                patience.look();
             }
         }
     }

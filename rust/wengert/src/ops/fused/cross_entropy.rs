@@ -22,7 +22,7 @@ use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, re
 use crate::kernels::softmax::{self as kernels, Rows};
 use crate::layout::Dims;
 use crate::ops::tags::*;
-use crate::ops::{Args, Call, Row, add, mul, reduce, unary, view};
+use crate::ops::{Args, Call, Row, add, cast, mul, reduce, unary, view};
 use crate::tensor::Tensor;
 use crate::{DType, Error, Kind, Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
@@ -57,6 +57,8 @@ struct Classes {
     shape: Dims,
     targets: Vec<i64>,
     weight: Option<Vec<f64>>,
+    /// The types of both, for those who look at the node.
+    dtypes: [DType; 2],
     ignore_index: i64,
     label_smoothing: f64,
     reduction: Reduction,
@@ -134,6 +136,7 @@ impl Classes {
             shape,
             targets,
             weight,
+            dtypes: [target.dtype(), options.weight.map_or(x.dtype(), Tensor::dtype)],
             ignore_index: options.ignore_index,
             label_smoothing: options.label_smoothing,
             reduction: options.reduction,
@@ -154,6 +157,26 @@ impl Classes {
             classes.scale = 1.0 / total;
         }
         Ok(classes)
+    }
+
+    /// What a node keeps of them.
+    fn attributes(&self) -> Attributes {
+        let given = |t: Result<Tensor>, dtype| t.and_then(|t| cast::to_dtype(&t, dtype)).ok();
+        let target = given(Tensor::from_slice(&self.targets, &self.shape), self.dtypes[0]);
+        let weight = self.weight.as_ref();
+        let weight = weight.and_then(|w| given(Tensor::from_slice(w, &[w.len()]), self.dtypes[1]));
+        let total: f64 = match self.reduction {
+            Reduction::None => 0.0,
+            _ => self.counted().map(|(_, class)| self.weight_of(class)).sum(),
+        };
+        let total = given(Tensor::from_slice(&[total], &[]), self.dtypes[1]);
+        vec![
+            ("target", Attribute::tensor(target)),
+            ("weight", Attribute::tensor(weight)),
+            ("reduction", self.reduction.attribute()),
+            ("ignore_index", Attribute::int(self.ignore_index)),
+            ("total_weight", Attribute::tensor(total)),
+        ]
     }
 
     /// The class of a target, or none if it is ignored.
@@ -257,6 +280,10 @@ impl Op for CrossEntropy {
             _ if self.0.shape.len() > 1 => "NllLoss2DBackward0",
             _ => "NllLossBackward0",
         }
+    }
+
+    fn attributes(&self) -> Attributes {
+        if self.0.label_smoothing == 0.0 { self.0.attributes() } else { Attributes::new() }
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -467,7 +494,9 @@ impl Op for Pick {
     }
 
     fn attributes(&self) -> Attributes {
-        vec![("self", Attribute::Saved(X))]
+        let mut list = vec![("self", Attribute::Saved(X))];
+        list.extend(self.0.attributes());
+        list
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {

@@ -29,6 +29,15 @@ pub enum Reduction {
 }
 
 impl Reduction {
+    /// As a node shows it: PyTorch's number.
+    pub(super) fn attribute(self) -> Attribute {
+        Attribute::int(match self {
+            Reduction::None => 0,
+            Reduction::Mean => 1,
+            Reduction::Sum => 2,
+        })
+    }
+
     /// From the arguments `size_average`, `reduce` and `reduction` at these positions. The first
     /// two are of PyTorch 0.3; where one is given, `reduction` does not count.
     pub(super) fn of(c: &Args, [size_average, reduce, reduction]: [usize; 3]) -> Result<Reduction> {
@@ -199,6 +208,8 @@ fn softplus_of_negative(x: &Tensor) -> Result<Tensor> {
 pub struct Loss {
     /// PyTorch's name of the node.
     node: &'static str,
+    /// What else PyTorch's node keeps if it is given.
+    options: &'static [&'static str],
     /// The losses; not recorded.
     value: fn(&[&Tensor]) -> Result<Tensor>,
     /// `g` times the slope of the loss in operand `k`.
@@ -207,6 +218,7 @@ pub struct Loss {
 
 static MSE: Loss = Loss {
     node: "MseLossBackward0",
+    options: &[],
     value: |x| squared_error(x[0], x[1]),
     slope: |k, g, x| {
         let slope = squared_error_backward(g, x[0], x[1])?;
@@ -216,6 +228,7 @@ static MSE: Loss = Loss {
 
 static SMOOTH_L1: Loss = Loss {
     node: "SmoothL1LossBackward0",
+    options: &[],
     value: |x| smooth_l1(x[0], x[1], x[2]),
     slope: |k, g, x| {
         let slope = smooth_l1_backward(g, x[0], x[1], x[2])?;
@@ -225,6 +238,7 @@ static SMOOTH_L1: Loss = Loss {
 
 static HUBER: Loss = Loss {
     node: "HuberLossBackward0",
+    options: &[],
     value: |x| huber(x[0], x[1], x[2]),
     slope: |k, g, x| {
         let slope = huber_backward(g, x[0], x[1], x[2])?;
@@ -234,6 +248,7 @@ static HUBER: Loss = Loss {
 
 static BCE: Loss = Loss {
     node: "BinaryCrossEntropyBackward0",
+    options: &["weight"],
     value: |x| binary_cross_entropy(x[0], x[1]),
     slope: |k, g, x| {
         if k == 0 {
@@ -247,6 +262,7 @@ static BCE: Loss = Loss {
 
 static BCE_WITH_LOGITS: Loss = Loss {
     node: "BinaryCrossEntropyWithLogitsBackward0",
+    options: &["weight", "pos_weight"],
     value: |x| match x {
         [x, t] => bce_with_logits(x, t),
         _ => bce_with_positive_weight(x[0], x[1], x[2]),
@@ -270,6 +286,7 @@ struct Rule {
     operands: usize,
     weighted: bool,
     scale: f64,
+    reduction: Reduction,
 }
 
 impl Op for Rule {
@@ -289,11 +306,22 @@ impl Op for Rule {
         if self.weighted {
             list.push(("weight", Attribute::Saved(self.operands as u8)));
         }
+        for &name in self.loss.options {
+            if list.iter().all(|(known, _)| *known != name) {
+                list.push((name, Attribute::none()));
+            }
+        }
+        list.push(("reduction", self.reduction.attribute()));
         list
     }
 
     fn hides(&self, input: usize) -> bool {
         input == 2
+    }
+
+    /// Unless it is reduced, which the shapes tell.
+    fn is_pointwise(&self) -> bool {
+        true
     }
 
     fn backward(&self, ctx: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
@@ -342,7 +370,7 @@ impl Loss {
         if record::recording(&inputs) {
             let saves: Saves = inputs.iter().enumerate().map(|(i, t)| (i as u8, *t)).collect();
             let (operands, weighted) = (operands.len(), weight.is_some());
-            let rule = Rule { loss: self, operands, weighted, scale };
+            let rule = Rule { loss: self, operands, weighted, scale, reduction };
             record::record(&y, &inputs, &saves, Box::new(rule))?;
         }
         Ok(y)
