@@ -236,7 +236,8 @@ def test_a_view_made_without_recording_may_not_be_written_to_later():
     _, y = inner(3)
     with torch.no_grad():
         view = y[1:]
-    assert not view.requires_grad
+    assert view.requires_grad
+    assert view.is_leaf
     with pytest.raises(RuntimeError, match=NO_GRAD):
         view.mul_(2)
     with pytest.raises(RuntimeError, match=NO_GRAD):

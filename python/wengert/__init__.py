@@ -41,7 +41,20 @@ __all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
-    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "testing", "utils"}
+    {"_C", "autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "testing", "utils"}
+)
+_LEGACY_TYPES = (
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
+    "set_default_tensor_type",
 )
 # Where functions live that are written in Python.
 _HOMES = {
@@ -51,7 +64,7 @@ _HOMES = {
     "graph_memory": "autograd._memory",
     "iinfo": "_limits",
     "vmap": "func",
-}
+} | dict.fromkeys(_LEGACY_TYPES, "_tensor_types")
 
 
 # Typed as object: type checkers find what comes later by themselves.

@@ -16,7 +16,7 @@ from .anomaly_mode import detect_anomaly, set_detect_anomaly
 from .function import Function
 from .grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
-from .multithreading import set_multithreading_enabled
+from .multithreading import is_multithreading_enabled, set_multithreading_enabled
 from .variable import Variable
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "inference_mode",
+    "is_multithreading_enabled",
     "no_grad",
     "set_check_numpy",
     "set_detect_anomaly",

@@ -86,6 +86,12 @@ pub fn _disable_saved_tensors_hooks(message: Option<String>) -> PyResult<Option<
     Ok(before)
 }
 
+/// Whether hooks for saved tensors may be used on this thread.
+#[pyfunction]
+pub fn _saved_tensors_hooks_is_enabled() -> bool {
+    wengert::graph::saved::saved_tensor_hooks_disabled().is_none()
+}
+
 /// Has a function see every tensor that this thread is about to write to; None for no function.
 #[pyfunction]
 pub fn _watch_writes(function: Option<Py<PyAny>>) {
@@ -149,6 +155,7 @@ impl PySavedTensor {
 /// Adds the class and the functions to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PySavedTensor>()?;
+    m.add_function(wrap_pyfunction!(_saved_tensors_hooks_is_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_push_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_disable_saved_tensors_hooks, m)?)?;

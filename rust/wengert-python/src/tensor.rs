@@ -729,6 +729,14 @@ impl PyTensor {
 
     // Types. ---------------------------------------------------------------------------------
 
+    /// A tensor of this one's type by the constructor of old: of sizes, or of data.
+    #[pyo3(name = "new", signature = (*args))]
+    fn legacy_new<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::types::legacy_new(slf.py(), slf.get().tensor().dtype(), args)
+    }
     #[pyo3(signature = (dtype=None))]
     fn r#type<'py>(
         slf: &Bound<'py, Self>,
@@ -745,7 +753,9 @@ impl PyTensor {
                     Ok(wrap(slf.py(), converted)?.into_any())
                 }
                 None => {
-                    Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
+                    let d = crate::types::legacy_type(d)?;
+                    let converted = guarded(|| batch::converted(&slf.get().tensor(), d))?;
+                    Ok(wrap(slf.py(), converted)?.into_any())
                 }
             },
         }

@@ -9,6 +9,7 @@ use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple, PyType};
+use std::cell::Cell;
 use wengert::batch::{self, Randomness};
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::{self, Backward, Point, transform};
@@ -193,6 +194,18 @@ pub fn repr(t: &Tensor) -> Option<String> {
     Some(text)
 }
 
+thread_local! {
+    /// Whether functions whose `forward` takes a context see batches as if they were examples.
+    static PLAIN_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has functions without `setup_context` take part in `vmap` by running on the batches as they are,
+/// instead of being refused. Gives what was before.
+#[pyfunction]
+pub fn _set_plain_functions(mode: bool) -> bool {
+    PLAIN_FUNCTIONS.replace(mode)
+}
+
 /// The result of `Function.apply` if an argument is batched.
 pub fn apply_function<'py>(
     cls: &Bound<'py, PyType>,
@@ -200,6 +213,9 @@ pub fn apply_function<'py>(
     separate: bool,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     if !batch::active() && !transform::may_be_active() {
+        return Ok(None);
+    }
+    if !separate && PLAIN_FUNCTIONS.get() {
         return Ok(None);
     }
     if !separate && transform::is_active() {
@@ -474,6 +490,7 @@ fn shape_text(shape: &[usize]) -> String {
 
 /// Adds everything to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(_set_plain_functions, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_enter, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_depth, m)?)?;

@@ -33,6 +33,7 @@ use super::inference::Modes;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, points, seed};
+use super::saved::KeepHooks;
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
 use crate::kernels::{interrupt, threads};
@@ -327,6 +328,8 @@ impl Pass {
 
     /// The whole pass.
     fn run(&mut self, seeds: Vec<(Edge, Tensor)>) -> Result<()> {
+        // Hooks for saved tensors that are entered or left meanwhile, in a hook, are so until here.
+        let _hooks = KeepHooks::new();
         self.discover(&seeds);
         self.mark_needed();
         self.walk(seeds)?;

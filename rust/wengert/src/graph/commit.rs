@@ -74,17 +74,23 @@ impl Commit {
         let mut gradients = Vec::with_capacity(self.arrivals.len() + self.retained.len());
         for Arrival { leaf, gradient, observers } in self.arrivals {
             if let Some(observers) = observers {
-                let seen = gradient.clone().filter(|_| !observers.post.is_empty());
-                observed.push((leaf.clone(), seen, observers));
+                // A first gradient is taken over as if nobody watched: post-hooks then see the memory
+                // of `.grad`, with what hooks before them wrote to it.
+                let first = gradient.is_some() && !create_graph && leaf.grad().is_none();
+                let seen = gradient.clone().filter(|_| !first && !observers.post.is_empty());
+                observed.push((leaf.clone(), seen, first, observers));
             }
             gradients.extend(gradient.map(|g| (leaf, g, true)));
         }
         let retained = self.retained.into_iter();
         gradients.extend(retained.filter_map(|(t, g)| Some((t.upgrade()?, g, false))));
         write(gradients)?;
-        for (leaf, gradient, observers) in observed {
+        for (leaf, mut gradient, first, observers) in observed {
             let Observers { leaf: hooks, node, post } = &*observers;
             let _at = At::node(node);
+            if first && !post.is_empty() {
+                gradient = leaf.grad().map(|g| g.detach());
+            }
             hooks::accumulated(&hooks.accumulated, &leaf)?;
             hooks::post(post, node, &mut [], &mut [gradient])?;
         }

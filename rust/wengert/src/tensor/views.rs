@@ -75,7 +75,7 @@ impl Tensor {
         let base = base.unwrap_or_else(|| self.clone());
         let view =
             Tensor::build(self.storage().clone(), layout, self.dtype(), false, Some(base), kind);
-        if inference && !self.is_inference() {
+        if matches!(kind, ViewKind::Inference | ViewKind::NoGrad) {
             // Not recorded, but the view still stands for a tensor that requires grad.
             view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
         }
