@@ -34,9 +34,10 @@ class tensortype(type):
 
 def build(kind: dtype, args: tuple[Any, ...]) -> Tensor:
     """Return a tensor as the constructors of old did: of sizes, of data, or of a tensor's memory."""
-    if len(args) != 1 or isinstance(args[0], int | Size):
-        sizes = args[0] if args and isinstance(args[0], Size) else args
-        return empty(tuple(sizes) or (0,), dtype=kind)
+    if len(args) == 1 and isinstance(args[0], Size):
+        return empty(args[0], dtype=kind)
+    if len(args) != 1 or isinstance(args[0], int):
+        return empty(args or (0,), dtype=kind)
     (data,) = args
     if isinstance(data, Tensor):
         if data.dtype is not kind:

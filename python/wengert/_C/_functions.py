@@ -3,12 +3,13 @@
 from typing import Any
 
 from wengert import Tensor, ones
+from wengert._core import _gradient_edge
 from wengert.autograd import Function
 
 __all__ = ["AccumulateGrad", "DelayedError", "UndefinedGrad"]
 
 #: The type of the nodes that add gradients up in leaves.
-AccumulateGrad = type(ones((), requires_grad=True).view(()).grad_fn.next_functions[0][0])
+AccumulateGrad = type(_gradient_edge(ones((), requires_grad=True))[0])
 
 
 class _Undefined(Function):

@@ -170,7 +170,7 @@ def batched_tangents(problem: Problem) -> None:
 
         directions = [rand(x.shape, generator=generator).to(x.dtype) for _ in range(2)]
         singles = [tangents(d) for d in directions]
-        # Functions of the user's own need no rule for batches here: they run on them as they are.
+        # Functions of the user's own need no rule for batches here.
         before = _core._set_plain_functions(True)
         try:
             batch = vmap(tangents)(stack(directions))

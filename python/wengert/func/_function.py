@@ -44,7 +44,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
             "overriden vmap staticmethod to avoid ambiguity. For more details, please see "
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
-    if not cls.generate_vmap_rule and not own_rule:
+    one_by_one = cls.generate_vmap_rule or (not own_rule and _core._plain_functions())
+    if not one_by_one and not own_rule:
         raise RuntimeError(
             f"You tried to vmap over {cls.__name__}, but it does not have vmap support. Please "
             "override and implement the vmap staticmethod or set generate_vmap_rule=True. For more "
@@ -60,7 +61,7 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
         dims.append(dim)
     suspended = _core._suspend_levels(level)
     try:
-        if cls.generate_vmap_rule:
+        if one_by_one:
             result = _one_by_one(cls, unwrapped, dims, spec, size)
         else:
             result = cls.vmap(

@@ -195,15 +195,21 @@ pub fn repr(t: &Tensor) -> Option<String> {
 }
 
 thread_local! {
-    /// Whether functions whose `forward` takes a context see batches as if they were examples.
+    /// Whether functions that say nothing of batches are applied to one example after the other.
     static PLAIN_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has functions without `setup_context` take part in `vmap` by running on the batches as they are,
-/// instead of being refused. Gives what was before.
+/// Has functions that say nothing of batches applied to one example after the other, instead of being
+/// refused. Gives what was before.
 #[pyfunction]
 pub fn _set_plain_functions(mode: bool) -> bool {
     PLAIN_FUNCTIONS.replace(mode)
+}
+
+/// Whether they are.
+#[pyfunction]
+pub fn _plain_functions() -> bool {
+    PLAIN_FUNCTIONS.get()
 }
 
 /// The result of `Function.apply` if an argument is batched.
@@ -215,10 +221,7 @@ pub fn apply_function<'py>(
     if !batch::active() && !transform::may_be_active() {
         return Ok(None);
     }
-    if !separate && PLAIN_FUNCTIONS.get() {
-        return Ok(None);
-    }
-    if !separate && transform::is_active() {
+    if !separate && transform::is_active() && !PLAIN_FUNCTIONS.get() {
         return Err(PyRuntimeError::new_err(
             "In order to use an autograd.Function with functorch transforms (vmap, grad, jvp, jacrev, \
              ...), it must override the setup_context staticmethod. For more details, please see \
@@ -491,6 +494,7 @@ fn shape_text(shape: &[usize]) -> String {
 /// Adds everything to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_set_plain_functions, m)?)?;
+    m.add_function(wrap_pyfunction!(_plain_functions, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_enter, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_depth, m)?)?;

@@ -521,9 +521,17 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         if observed {
-            return self.observed_rule(node, &mut buffers);
+            hooks::pre(node, &mut buffers)?;
         }
-        self.rule(node, &buffers)
+        let gradients = self.rule(node, &buffers)?;
+        if !rare {
+            return Ok(gradients);
+        }
+        if !observed {
+            // Post-hooks that the rule's own unpack hooks registered did not see what arrived.
+            buffers.fill(None);
+        }
+        self.post_hooks(node, gradients, &mut buffers)
     }
 
     fn rule(&mut self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
@@ -545,10 +553,13 @@ impl Pass {
         Ok(gradients)
     }
 
-    /// The rule of a node between its pre-hooks and post-hooks.
-    fn observed_rule(&mut self, node: &NodeRef, buffers: &mut Buffers) -> Result<Gradients> {
-        hooks::pre(node, buffers)?;
-        let mut gradients = self.rule(node, buffers)?;
+    /// What the post-hooks of a node make of the gradients of its rule.
+    fn post_hooks(
+        &mut self,
+        node: &NodeRef,
+        mut gradients: Gradients,
+        buffers: &mut Buffers,
+    ) -> Result<Gradients> {
         let hooks = hooks::post_hooks(node);
         if hooks.is_empty() {
             return Ok(gradients);

@@ -9,7 +9,7 @@ use super::strided::{Window, as_strided};
 use super::tags::*;
 use super::triangle::diagonal;
 use super::{Args, Output, Row, cast};
-use crate::graph::{Context, Gradients, Op, record};
+use crate::graph::{Context, Gradients, Op, is_grad_enabled, record};
 use crate::layout::wrap_dim;
 use crate::memory_format::MemoryFormat;
 use crate::tensor::Tensor;
@@ -114,10 +114,9 @@ fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
     pieces
         .into_iter()
         .map(|piece| {
-            let free = piece.alias_with_edge(piece.edge()?);
-            if piece.is_dual() {
-                free.share_tangents(&piece);
-            }
+            // While nothing is recorded a piece has no history, but requires grad as views do.
+            let edge = if is_grad_enabled() { piece.edge()? } else { None };
+            let free = piece.alias_with_edge(edge);
             free.share_tangents(&piece);
             Ok(free)
         })
