@@ -107,6 +107,8 @@ impl Tensor {
     fn hand_over(&self, new: Tensor) -> Tensor {
         let rare = self.0.autograd.lock().rare.take();
         new.0.autograd.lock().rare = rare;
+        // Inference tensors that require grad may be resized.
+        new.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
         new
     }
 }
