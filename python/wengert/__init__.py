@@ -41,7 +41,18 @@ __all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
-    {"_C", "autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "testing", "utils"}
+    {
+        "_C",
+        "autograd",
+        "func",
+        "linalg",
+        "nn",
+        "profiler",
+        "return_types",
+        "special",
+        "testing",
+        "utils",
+    }
 )
 _LEGACY_TYPES = (
     "BFloat16Tensor",

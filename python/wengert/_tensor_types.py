@@ -33,7 +33,7 @@ class tensortype(type):
 
 
 def build(kind: dtype, args: tuple[Any, ...]) -> Tensor:
-    """Return a tensor as the constructors of old did: of sizes, of data, or of a tensor's memory."""
+    """Return a tensor as constructors of old did: of sizes, of data, or of a tensor's memory."""
     if len(args) == 1 and isinstance(args[0], Size):
         return empty(args[0], dtype=kind)
     if len(args) != 1 or isinstance(args[0], int):
