@@ -634,6 +634,13 @@ def test_writes_are_not_watched_after_the_block():
     assert len(context.cloned) == 0
 
 
+@pytest.mark.parametrize(("hooks", "which"), [((5, print), "pack"), ((print, "a"), "unpack")])
+def test_hooks_are_callable(hooks, which):
+    with pytest.raises(TypeError, match=f"{which}_hook has to be callable"):
+        saved_tensors_hooks(*hooks).__enter__()
+    assert leaf().sin().sum().item()
+
+
 # ------------------------------------------------------------------------------- during a pass
 
 

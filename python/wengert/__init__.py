@@ -33,6 +33,17 @@ if TYPE_CHECKING:
     from ._einsum import einsum as einsum
     from ._limits import finfo as finfo
     from ._limits import iinfo as iinfo
+    from ._tensor_types import BFloat16Tensor as BFloat16Tensor
+    from ._tensor_types import BoolTensor as BoolTensor
+    from ._tensor_types import ByteTensor as ByteTensor
+    from ._tensor_types import CharTensor as CharTensor
+    from ._tensor_types import DoubleTensor as DoubleTensor
+    from ._tensor_types import FloatTensor as FloatTensor
+    from ._tensor_types import HalfTensor as HalfTensor
+    from ._tensor_types import IntTensor as IntTensor
+    from ._tensor_types import LongTensor as LongTensor
+    from ._tensor_types import ShortTensor as ShortTensor
+    from ._tensor_types import set_default_tensor_type as set_default_tensor_type
     from .autograd._memory import graph_memory as graph_memory
     from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph

@@ -1,8 +1,8 @@
 """`FloatTensor`, `LongTensor` and the like: the types that tensors had before PyTorch 0.4.
 
-Programs of old make tensors with them and ask ``isinstance(x, torch.LongTensor)``. They are no classes
-of tensors, but name an element type: calling one makes a `Tensor`, and its instances are the tensors
-with those elements.
+Programs of old make tensors with them and ask ``isinstance(x, torch.LongTensor)``. They are no
+classes of tensors, but name an element type: calling one makes a `Tensor`, and its instances are
+the tensors with those elements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from typing import Any
 
 from wengert import Size, Tensor, _core, dtype, empty, set_default_dtype, strided, tensor
 
-__all__ = ["set_default_tensor_type"]
+__all__ = [
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
+    "set_default_tensor_type",
+]
 
 
 class tensortype(type):
@@ -22,7 +34,7 @@ class tensortype(type):
     is_cuda = False
     is_sparse = False
 
-    def __call__(cls, *args: Any, device: object = None) -> Tensor:
+    def __call__(cls, *args: Any, device: Any = None) -> Tensor:
         """Return a tensor, of given sizes with arbitrary values, or with given values."""
         if device is not None:
             empty(0, device=device)
@@ -56,22 +68,32 @@ def _make(name: str, kind: dtype) -> tensortype:
     return made
 
 
+BFloat16Tensor = _make("BFloat16Tensor", _core.bfloat16)
+BoolTensor = _make("BoolTensor", _core.bool)
+ByteTensor = _make("ByteTensor", _core.uint8)
+CharTensor = _make("CharTensor", _core.int8)
+DoubleTensor = _make("DoubleTensor", _core.float64)
+FloatTensor = _make("FloatTensor", _core.float32)
+HalfTensor = _make("HalfTensor", _core.float16)
+IntTensor = _make("IntTensor", _core.int32)
+LongTensor = _make("LongTensor", _core.int64)
+ShortTensor = _make("ShortTensor", _core.int16)
+
 _TYPES = {
-    name: _make(name, kind)
-    for name, kind in {
-        "BFloat16Tensor": _core.bfloat16,
-        "BoolTensor": _core.bool,
-        "ByteTensor": _core.uint8,
-        "CharTensor": _core.int8,
-        "DoubleTensor": _core.float64,
-        "FloatTensor": _core.float32,
-        "HalfTensor": _core.float16,
-        "IntTensor": _core.int32,
-        "LongTensor": _core.int64,
-        "ShortTensor": _core.int16,
-    }.items()
+    kind.__name__: kind
+    for kind in (
+        BFloat16Tensor,
+        BoolTensor,
+        ByteTensor,
+        CharTensor,
+        DoubleTensor,
+        FloatTensor,
+        HalfTensor,
+        IntTensor,
+        LongTensor,
+        ShortTensor,
+    )
 }
-globals().update(_TYPES)
 
 
 def dtype_of(name: str) -> dtype:

@@ -1,7 +1,7 @@
 """What programs written for PyTorch reach for in ``torch._C``.
 
-Those names are nobody's interface, and yet libraries and tests use some of them, mostly to ask about the
-running backward pass. Here they are other names of what this package has anyway.
+Those names are nobody's interface, and yet libraries and tests use some of them, mostly to ask
+about the running backward pass. Here they are other names of what this package has anyway.
 """
 
 from typing import Any

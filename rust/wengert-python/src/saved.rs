@@ -65,7 +65,18 @@ impl Packed for PyPacked {
 
 /// Makes a pair of hooks the innermost of this thread.
 #[pyfunction]
-pub fn _push_saved_tensors_default_hooks(pack: Py<PyAny>, unpack: Py<PyAny>) -> PyResult<()> {
+pub fn _push_saved_tensors_default_hooks(
+    py: Python<'_>,
+    pack: Py<PyAny>,
+    unpack: Py<PyAny>,
+) -> PyResult<()> {
+    for (name, hook) in [("pack_hook", pack.bind(py)), ("unpack_hook", unpack.bind(py))] {
+        if !hook.is_callable() {
+            let kind = hook.get_type().name()?;
+            let text = format!("saved_tensors_hooks: {name} has to be callable, got {kind}");
+            return Err(PyTypeError::new_err(text));
+        }
+    }
     saved::push_saved_tensor_hooks(Arc::new(PyHooks::new(pack, unpack))).or_raise()
 }
 
