@@ -14,6 +14,7 @@
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
+//! | [`kinds`] | what tensors are not |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`object`], [`cell`] | how tensor objects are made; their mutable slots |
@@ -40,6 +41,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod kinds;
 mod node;
 mod numpy;
 mod object;
@@ -66,6 +68,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     site::install(m)?;
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
+    kinds::install(py)?;
     garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;

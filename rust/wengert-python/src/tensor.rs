@@ -677,6 +677,41 @@ impl PyTensor {
     fn dim(&self) -> usize {
         self.look(|t| t.ndim())
     }
+    fn ndimension(&self) -> usize {
+        self.look(|t| t.ndim())
+    }
+    fn is_signed(&self) -> bool {
+        !self.look(|t| matches!(t.dtype(), DType::UInt8 | DType::Bool))
+    }
+    fn is_same_size(&self, other: &Bound<'_, PyTensor>) -> bool {
+        self.look(|t| t.shape() == other.get().tensor().shape())
+    }
+    fn is_pinned(&self) -> bool {
+        false
+    }
+    fn is_conj(&self) -> bool {
+        false
+    }
+    fn is_neg(&self) -> bool {
+        false
+    }
+    /// The tensor itself: its numbers are real.
+    fn conj<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    fn resolve_conj<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    fn resolve_neg<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    #[getter]
+    fn real<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
     fn numel(&self) -> usize {
         self.look(|t| t.numel())
     }
