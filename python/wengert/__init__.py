@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from . import special as special
     from . import testing as testing
     from . import utils as utils
+    from ._composites import block_diag as block_diag
+    from ._composites import broadcast_shapes as broadcast_shapes
+    from ._composites import cartesian_prod as cartesian_prod
+    from ._composites import tensordot as tensordot
     from ._einsum import einsum as einsum
     from ._limits import finfo as finfo
     from ._limits import iinfo as iinfo
@@ -48,7 +52,18 @@ if TYPE_CHECKING:
     from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
+__all__ = [
+    "block_diag",
+    "broadcast_shapes",
+    "cartesian_prod",
+    "draw_graph",
+    "einsum",
+    "finfo",
+    "graph_memory",
+    "iinfo",
+    "tensordot",
+    "vmap",
+]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
@@ -80,11 +95,15 @@ _LEGACY_TYPES = (
 )
 # Where functions live that are written in Python.
 _HOMES = {
+    "block_diag": "_composites",
+    "broadcast_shapes": "_composites",
+    "cartesian_prod": "_composites",
     "draw_graph": "graph_drawing",
     "einsum": "_einsum",
     "finfo": "_limits",
     "graph_memory": "autograd._memory",
     "iinfo": "_limits",
+    "tensordot": "_composites",
     "vmap": "func",
 } | dict.fromkeys(_LEGACY_TYPES, "_tensor_types")
 
