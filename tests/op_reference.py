@@ -287,3 +287,77 @@ def np_huber(a, target, reduction="mean", delta=1.0):
 
 def np_normalize(a, p=2.0, dim=1, eps=1e-12):
     return a / np.maximum(np_norm(a, p, dim, keepdim=True), eps)
+
+
+# Distances, similarities, and losses made of other operations.
+
+
+def np_vector_norm(a, p, axis=None, keepdims=False):
+    return np.sum(np.abs(a) ** p, axis=axis, keepdims=keepdims) ** (1 / p)
+
+
+def np_cosine_similarity(a, b, dim=1, eps=1e-8):
+    def unit(x):
+        return x / np.maximum(np_vector_norm(x, 2, dim, keepdims=True), eps)
+
+    return np.sum(unit(a) * unit(b), axis=dim)
+
+
+def np_pairwise_distance(a, b, p=2.0, eps=1e-6, keepdim=False):
+    return np_vector_norm(a - b + np.asarray(eps, a.dtype), p, -1, keepdims=keepdim)
+
+
+def np_glu(a, dim=-1):
+    x, gate = np.split(a, 2, axis=dim)
+    return x * np_sigmoid(gate)
+
+
+def np_prelu(a, weight):
+    if weight.size > 1:
+        weight = weight.reshape([-1 if axis == 1 else 1 for axis in range(a.ndim)])
+    return np.where(a > 0, a, weight.reshape(()) * a if weight.size == 1 else weight * a)
+
+
+def np_margin_ranking(a, b, target, margin=0.0, reduction="mean"):
+    return np_reduced(np.maximum(-target * (a - b) + margin, 0), reduction)
+
+
+def np_hinge_embedding(a, target, margin=1.0, reduction="mean"):
+    losses = np.where(target != 1, np.maximum(margin - a, 0), 0) + np.where(target != -1, a, 0)
+    return np_reduced(losses, reduction)
+
+
+def np_cosine_embedding(a, b, target, margin=0.0, reduction="mean"):
+    dim = target.ndim
+    squares = (np.sum(a * a, dim) + 1e-12) * (np.sum(b * b, dim) + 1e-12)
+    cosine = np.sum(a * b, dim) / np.sqrt(squares)
+    alike = np.where(target == 1, 1 - cosine, 0)
+    apart = np.where(target == -1, np.maximum(cosine - margin, 0), 0)
+    return np_reduced(alike + apart, reduction)
+
+
+def np_soft_margin(a, target, reduction="mean"):
+    return np_reduced(np.log1p(np.exp(-target * a)), reduction)
+
+
+def np_poisson_nll(a, target, log_input=True, full=False, eps=1e-8, reduction="mean"):
+    losses = np.exp(a) - target * a if log_input else a - target * np.log(a + eps)
+    if full:
+        stirling = target * np.log(target) - target + np.log(2 * math.pi * target) / 2
+        losses = losses + np.where(target > 1, stirling, 0)
+    return np_reduced(losses, reduction)
+
+
+def np_gaussian_nll(a, target, var, full=False, eps=1e-6, reduction="mean"):
+    var = np.maximum(var[..., None] if var.ndim + 1 == a.ndim else var, eps)
+    losses = (np.log(var) + (a - target) ** 2 / var) / 2
+    return np_reduced(losses + math.log(2 * math.pi) / 2 if full else losses, reduction)
+
+
+def np_triplet_margin(a, near, far, margin=1.0, p=2.0, eps=1e-6, swap=False, reduction="mean"):
+    apart = np_pairwise_distance(a, far, p, eps)
+    if swap:
+        apart = np.minimum(apart, np_pairwise_distance(near, far, p, eps))
+    return np_reduced(
+        np.maximum(margin + np_pairwise_distance(a, near, p, eps) - apart, 0), reduction
+    )

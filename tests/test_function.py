@@ -554,3 +554,56 @@ def test_views_that_are_returned_must_not_be_written_to(how):
     reason = "returns multiple views" if how == "several" else "created inside a custom Function"
     with pytest.raises(RuntimeError, match=f"(?s)Output 0 of Custom is a view.*{reason}"):
         y.mul_(2)
+
+
+# ------------------------------------------------------------------------------- writing to views
+
+
+class AddOne(Function):
+    """Writes to its argument."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x.add_(1)
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_a_function_may_not_write_to_one_of_several_views():
+    x = torch.ones(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="output of a function that returns multiple views"):
+        AddOne.apply(x.split(2)[0])
+
+
+def test_a_function_may_not_write_to_a_view_of_a_leaf():
+    x = torch.ones(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="a view of a leaf Variable that requires grad"):
+        AddOne.apply(x.view(2, 2))
+
+
+def test_a_function_may_write_to_a_view_of_a_result():
+    x = torch.ones(4, requires_grad=True)
+    y = x * 2
+    AddOne.apply(y[:2])
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [12.0, 12.0, 8.0, 8.0]
+
+
+def test_a_view_of_an_intermediate_cannot_be_marked_dirty():
+    class Stranger(Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = x.clone().view_as(x)
+            ctx.mark_dirty(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    with pytest.raises(RuntimeError, match="received a tensor that was not an input"):
+        Stranger.apply(leaf() * 1)

@@ -222,3 +222,29 @@ def test_levels_nest():
 def test_what_jvp_returns_is_checked(forward, jvp, message):
     with pytest.raises(RuntimeError, match=message):
         pushed(with_jvp(forward, jvp))
+
+
+def test_what_is_saved_for_backward_is_none_of_jvps():
+    seen = []
+
+    class Saves(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.clone()
+
+        @staticmethod
+        def jvp(ctx, t):
+            seen.append(ctx.saved_tensors)
+            return t.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * x
+
+    x = torch.tensor([2.0, 3.0], requires_grad=True)
+    with fwad.dual_level():
+        Saves.apply(fwad.make_dual(x, torch.ones(2))).sum().backward()
+    assert seen == [()]
+    assert x.grad.tolist() == [2.0, 3.0]

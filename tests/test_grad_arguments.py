@@ -49,3 +49,13 @@ def test_requires_grad_is_true_or_false():
     with pytest.raises(RuntimeError, match="requires_grad must be a bool"):
         x.requires_grad = "yes"
     assert not x.requires_grad
+
+
+def test_zeros_in_place_of_gradients_can_be_differentiated_again_if_asked_for():
+    x, w = two()
+    for create_graph in (False, True):
+        zeros = torch.autograd.grad(
+            x.sum(), w, materialize_grads=True, create_graph=create_graph, allow_unused=True
+        )[0]
+        assert zeros.tolist() == [0.0, 0.0]
+        assert zeros.requires_grad is create_graph

@@ -307,3 +307,17 @@ def test_the_older_names():
     assert types_ok
     with pytest.warns(FutureWarning), pytest.raises(ValueError, match="grad_out"):
         get_numerical_jacobian(lambda xs: xs[0], (a,), grad_out=2.0)
+
+
+def test_batched_tangents_need_no_rule_of_a_function():
+    class Plain(wengert.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, y):
+            return x.clone(), y * 2
+
+        @staticmethod
+        def jvp(ctx, x, y):
+            return x.clone(), y * 2
+
+    with_batches = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert gradcheck(Plain.apply, (leaf(2), leaf(2)), check_backward_ad=False, **with_batches)

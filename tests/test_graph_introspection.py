@@ -320,7 +320,8 @@ def test_errors_of_edges():
     with pytest.raises(RuntimeError, match="Mismatch in shape"):
         autograd.grad(edge, x, torch.ones(3))
     with pytest.raises(RuntimeError, match=r"materialize_grads cannot be used.*GradientEdge"):
-        autograd.grad(out, edge, materialize_grads=True)
+        autograd.grad(out, get_gradient_edge(x * 2), retain_graph=True, materialize_grads=True)
+    assert autograd.grad(out, edge, retain_graph=True, materialize_grads=True)[0] is not None
     unused = get_gradient_edge(x * 2)
     with pytest.raises(RuntimeError, match="not have been used in the graph"):
         autograd.grad(out, unused, retain_graph=True)

@@ -385,3 +385,11 @@ def test_no_tangents_inside():
             y = dual * 2
         assert forward_ad.unpack_dual(y).tangent is None
         assert forward_ad.unpack_dual(dual * 2).tangent is not None
+
+
+def test_an_inference_tensor_that_requires_grad_may_be_resized():
+    with inference_mode():
+        x = torch.ones(1, 2, 3, requires_grad=True)
+        x.resize_(1, 2)
+        assert x.shape == (1, 2)
+        assert x.requires_grad

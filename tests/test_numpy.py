@@ -269,3 +269,12 @@ assert "numpy" in sys.modules
 result = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True).stderr
 '''
     assert isolated.value(code) == ""
+
+
+def test_without_recording_a_tensor_that_requires_grad_has_an_array():
+    x = torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        assert x.numpy().tolist() == [1.0, 1.0]
+        assert np.asarray(x).tolist() == [1.0, 1.0]
+    with pytest.raises(RuntimeError, match="Can't call numpy"):
+        x.numpy()

@@ -664,3 +664,58 @@ def test_what_is_kept_can_be_looked_at():
     d.backward()
     with pytest.raises(RuntimeError, match="freed"):
         _ = given.data
+
+
+@pytest.mark.parametrize(("hooks", "which"), [((5, print), "pack"), ((print, "a"), "unpack")])
+def test_hooks_are_callable(hooks, which):
+    with pytest.raises(TypeError, match=f"{which}_hook has to be callable"):
+        saved_tensors_hooks(*hooks).__enter__()
+    assert leaf().sin().sum().item()
+
+
+# ------------------------------------------------------------------------------- during a pass
+
+
+def test_hooks_left_during_a_pass_are_there_again_after_it():
+    inner_hooks = saved_tensors_hooks(lambda x: x, lambda x: (inner_hooks.__exit__(), x)[1])
+    inner_hooks.__enter__()
+    leaf().sin().sum().backward()
+    inner_hooks.__exit__()
+    with pytest.raises(RuntimeError):
+        inner_hooks.__exit__()
+
+
+def test_hooks_entered_during_a_pass_end_with_it():
+    other = saved_tensors_hooks(lambda x: 1 / 0, lambda x: x)
+
+    def unpack(x):
+        other.__enter__()
+        return x
+
+    with saved_tensors_hooks(lambda x: x, unpack):
+        y = leaf().sin()
+    y.sum().backward()
+    assert leaf().sin().sum().item()
+    with pytest.raises(RuntimeError):
+        other.__exit__()
+
+
+def test_a_post_hook_registered_by_an_unpack_hook_runs_once_without_gradients_of_outputs():
+    seen = []
+
+    def unpack(x):
+        node = torch._C._current_autograd_node()
+
+        def halve(grad_inputs, grad_outputs):
+            seen.append(grad_outputs)
+            return tuple(None if g is None else g / 2 for g in grad_inputs)
+
+        node.register_hook(halve)
+        return x
+
+    x = leaf()
+    with saved_tensors_hooks(lambda x: x, unpack):
+        y = x.exp()
+    y.sum().backward()
+    assert seen == [(None,)]
+    assert x.grad.tolist() == pytest.approx((x.detach().exp() / 2).tolist())

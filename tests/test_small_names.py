@@ -86,3 +86,25 @@ def test_where_with_a_condition_alone():
     assert rows.tolist() == [0, 1]
     assert columns.tolist() == [0, 1]
     assert torch.where(torch.tensor([0.0, 2.0]))[0].tolist() == [1]
+
+
+def test_what_tensors_are_not():
+    x = torch.ones(2)
+    for name in ("cuda", "meta", "mkldnn", "mps", "nested", "quantized", "sparse", "xla", "xpu"):
+        assert getattr(x, f"is_{name}") is False
+    assert not any((x.is_pinned(), x.is_conj(), x.is_neg()))
+
+
+def test_real_tensors_are_their_own_conjugates():
+    x = torch.ones(2, requires_grad=True)
+    assert x.conj() is x.resolve_conj() is x.resolve_neg() is x.real is x
+
+
+def test_small_questions():
+    x = torch.ones(2, 3)
+    assert x.ndimension() == 2
+    assert x.is_same_size(torch.zeros(2, 3))
+    assert not x.is_same_size(torch.zeros(3, 2))
+    assert x.is_signed()
+    assert not x.to(torch.uint8).is_signed()
+    assert not x.bool().is_signed()

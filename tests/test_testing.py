@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import wengert as torch
-from wengert.testing import assert_close
+from wengert.testing import assert_close, make_tensor
 
 T = torch.tensor
 NAN = float("nan")
@@ -137,3 +137,31 @@ def test_one_tolerance_alone_is_refused():
         assert_close(1.0, 1.0, rtol=0.1)
     with pytest.raises(ValueError, match="but got no rtol"):
         assert_close(1.0, 1.0, atol=0.1)
+
+
+# Random tensors. --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["float16", "float32", "float64", "int8", "int64", "uint8", "bool"]
+)
+def test_random_tensors_lie_between_limits(name):
+    dtype = getattr(torch, name)
+    x = make_tensor(4, 50, dtype=dtype)
+    assert x.shape == (4, 50)
+    assert x.dtype is dtype
+    lowest = 0 if name in ("uint8", "bool") else -9
+    assert all(lowest <= v <= 9 for v in x.flatten().tolist())
+    assert len(set(x.flatten().tolist())) > 1
+
+
+def test_random_tensors_have_the_sizes_and_limits_asked_for():
+    x = make_tensor((3, 2), dtype=torch.int32, low=2, high=4, noncontiguous=True)
+    assert set(x.flatten().tolist()) <= {2, 3}
+    assert x.stride() == (4, 2)
+    assert make_tensor((), dtype=torch.float64).shape == ()
+    assert make_tensor(2, dtype=torch.float32, requires_grad=True).is_leaf
+    zeros = make_tensor(9, dtype=torch.uint8, low=0, high=1, exclude_zero=True)
+    assert zeros.tolist() == [1] * 9
+    with pytest.raises(ValueError, match="less than `high`"):
+        make_tensor(2, dtype=torch.float32, low=3, high=3)

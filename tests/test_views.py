@@ -236,10 +236,11 @@ def test_a_view_made_without_recording_may_not_be_written_to_later():
     _, y = inner(3)
     with torch.no_grad():
         view = y[1:]
-    assert not view.requires_grad
+    assert view.requires_grad
+    assert view.is_leaf
     with pytest.raises(RuntimeError, match=NO_GRAD):
         view.mul_(2)
-    with pytest.raises(RuntimeError, match=NO_GRAD):
+    with pytest.raises(RuntimeError, match="view of a view which was created in no_grad mode"):
         view[0].mul_(2)
     with torch.no_grad():
         view.mul_(2)
@@ -414,3 +415,96 @@ def test_adjoint_attributes():
         torch.ones(4, 2, 3).H  # noqa: B018 - an attribute that raises
     with pytest.raises(RuntimeError, match=r"matrices or batches of matrices.*1-D"):
         torch.ones(4).mH  # noqa: B018
+
+
+# ------------------------------------------------------------------------------- unrecorded views
+
+
+@pytest.mark.parametrize("of_a_leaf", [True, False])
+def test_a_view_made_without_recording_requires_grad_as_what_it_views(of_a_leaf):
+    x, y = inner(3)
+    with torch.no_grad():
+        view = (x if of_a_leaf else y)[1:]
+        assert view.requires_grad
+        assert not (view * 2).requires_grad
+    assert view.is_leaf
+    assert (view * 2).requires_grad
+    assert not view.detach().requires_grad
+
+
+def test_a_view_of_a_constant_made_without_recording_does_not():
+    with torch.no_grad():
+        assert not torch.ones(3)[1:].requires_grad
+
+
+def test_pieces_that_are_no_views_do_not():
+    x, _ = inner(4)
+    with torch.no_grad():
+        assert not any(piece.requires_grad for piece in x.unsafe_split(2))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x: x.t_(),
+        lambda x: x.transpose_(0, 1),
+        lambda x: x.unsqueeze_(0),
+        lambda x: x.squeeze_(0),
+        lambda x: x.as_strided_((1, 0), (2, 2)),
+    ],
+    ids=["t_", "transpose_", "unsqueeze_", "squeeze_", "as_strided_"],
+)
+def test_a_leaf_turned_without_recording_stays_one(turn):
+    x = torch.ones(2, 3, requires_grad=True)
+    with torch.no_grad():
+        turn(x)
+    assert x.is_leaf
+    assert x.requires_grad
+    x.sum().backward()
+    assert x.grad.shape == x.shape
+
+
+def test_a_result_turned_without_recording_keeps_its_history():
+    x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    y = x * 2
+    with torch.no_grad():
+        y.t_()
+    y.add_(1)
+    (y * torch.arange(6.0).reshape(3, 2)).sum().backward()
+    assert x.grad.tolist() == [[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]]
+
+
+def test_a_view_turned_without_recording_may_be_written_to():
+    x, y = inner(2, 3)
+    view = y.view_as(y)
+    with torch.no_grad():
+        view.t_()
+    view.mul_(3)
+    y.sum().backward()
+    assert x.grad.tolist() == [[3.0] * 3] * 2
+
+
+# ------------------------------------------------------------------------------- other memory
+
+
+def test_a_leaf_may_be_set_to_other_memory_without_recording():
+    x = torch.ones(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        x.set_(torch.zeros(4))
+    before = x * 2
+    with torch.no_grad():
+        x.set_(x[1:])
+    assert x.shape == (3,)
+    assert x.is_leaf
+    x.sum().backward()
+    assert x.grad.tolist() == [1.0] * 3
+    with pytest.raises(RuntimeError, match="not have been used in the graph"):
+        torch.autograd.grad(before.sum(), x)
+
+
+def test_resizing_to_the_same_size_is_no_write():
+    x = torch.ones(1)
+    x.resize_(1, 2)
+    assert x._version == 1
+    x.resize_(1, 2)
+    assert x._version == 1

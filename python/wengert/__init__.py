@@ -30,28 +30,82 @@ if TYPE_CHECKING:
     from . import special as special
     from . import testing as testing
     from . import utils as utils
+    from ._composites import block_diag as block_diag
+    from ._composites import broadcast_shapes as broadcast_shapes
+    from ._composites import cartesian_prod as cartesian_prod
+    from ._composites import tensordot as tensordot
     from ._einsum import einsum as einsum
     from ._limits import finfo as finfo
     from ._limits import iinfo as iinfo
+    from ._tensor_types import BFloat16Tensor as BFloat16Tensor
+    from ._tensor_types import BoolTensor as BoolTensor
+    from ._tensor_types import ByteTensor as ByteTensor
+    from ._tensor_types import CharTensor as CharTensor
+    from ._tensor_types import DoubleTensor as DoubleTensor
+    from ._tensor_types import FloatTensor as FloatTensor
+    from ._tensor_types import HalfTensor as HalfTensor
+    from ._tensor_types import IntTensor as IntTensor
+    from ._tensor_types import LongTensor as LongTensor
+    from ._tensor_types import ShortTensor as ShortTensor
+    from ._tensor_types import set_default_tensor_type as set_default_tensor_type
     from .autograd._memory import graph_memory as graph_memory
     from .func import vmap as vmap
     from .graph_drawing import draw_graph as draw_graph
 
-__all__ = ["draw_graph", "einsum", "finfo", "graph_memory", "iinfo", "vmap"]
+__all__ = [
+    "block_diag",
+    "broadcast_shapes",
+    "cartesian_prod",
+    "draw_graph",
+    "einsum",
+    "finfo",
+    "graph_memory",
+    "iinfo",
+    "tensordot",
+    "vmap",
+]
 __all__ += _core.__all__
 
 _SUBMODULES = frozenset(
-    {"autograd", "func", "linalg", "nn", "profiler", "return_types", "special", "testing", "utils"}
+    {
+        "_C",
+        "autograd",
+        "func",
+        "linalg",
+        "nn",
+        "profiler",
+        "return_types",
+        "special",
+        "testing",
+        "utils",
+    }
+)
+_LEGACY_TYPES = (
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
+    "set_default_tensor_type",
 )
 # Where functions live that are written in Python.
 _HOMES = {
+    "block_diag": "_composites",
+    "broadcast_shapes": "_composites",
+    "cartesian_prod": "_composites",
     "draw_graph": "graph_drawing",
     "einsum": "_einsum",
     "finfo": "_limits",
     "graph_memory": "autograd._memory",
     "iinfo": "_limits",
+    "tensordot": "_composites",
     "vmap": "func",
-}
+} | dict.fromkeys(_LEGACY_TYPES, "_tensor_types")
 
 
 # Typed as object: type checkers find what comes later by themselves.

@@ -1,4 +1,4 @@
-"""Comparing tensors in tests: `assert_close`."""
+"""What tests need: `assert_close` compares tensors, `make_tensor` makes random ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Number
 
-from wengert._core import Tensor, float64, from_numpy, promote_types
+from wengert._core import Tensor, dtype, empty, float64, from_numpy, promote_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Message = str | Callable[[str], str] | None
 
-__all__ = ["assert_close"]
+__all__ = ["assert_close", "make_tensor"]
 
 # (relative, absolute); other types have to be equal.
 _TOLERANCES = {
@@ -260,3 +260,72 @@ def _unravel(place: int, shape: Sequence[int]) -> tuple[int, ...]:
         place, at = divmod(place, size)
         index.append(at)
     return tuple(reversed(index))
+
+
+def make_tensor(
+    *shape: Any,
+    dtype: dtype,
+    device: Any = None,
+    low: float | None = None,
+    high: float | None = None,
+    requires_grad: bool = False,
+    noncontiguous: bool = False,
+    exclude_zero: bool = False,
+) -> Tensor:
+    """Return a tensor of random numbers, evenly spread.
+
+    Parameters
+    ----------
+    *shape : int
+        The sizes, or one sequence of them.
+    dtype : dtype
+        The element type.
+    device : device, optional
+        The CPU, if given.
+    low, high : float, optional
+        Limits; `high` is excluded. By default -9 and 9 (10 for whole numbers), as far as the type
+        has them.
+    requires_grad : bool
+        Whether the result requires grad.
+    noncontiguous : bool
+        Whether the elements lie two places apart, if there are several.
+    exclude_zero : bool
+        Whether zeros become the smallest number above, 1 for whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If `low` is not below `high`.
+
+    Examples
+    --------
+    >>> import wengert
+    >>> x = wengert.testing.make_tensor(2, 3, dtype=wengert.float32, low=0, high=1)
+    >>> x.shape
+    torch.Size([2, 3])
+    >>> bool((x >= 0).all() and (x < 1).all())
+    True
+    """
+    from wengert import bool as truth
+    from wengert import finfo, uint8
+
+    sizes = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else list(shape)
+    floating = dtype.is_floating_point
+    lowest, highest = (
+        (0, 2) if dtype is truth else (0 if dtype is uint8 else -9, 9 if floating else 10)
+    )
+    low, high = lowest if low is None else low, highest if high is None else high
+    if low >= high:
+        raise ValueError(f"`low` must be less than `high`, but got {low} >= {high}")
+    spread = noncontiguous and math.prod(sizes) > 1
+    memory = [*sizes[:-1], 2 * sizes[-1]] if spread else sizes
+    made: Tensor = empty(memory, dtype=dtype, device=device)
+    if floating:
+        made.uniform_(low, high)
+    else:
+        made.random_(math.ceil(low), math.ceil(high))
+    if spread:
+        made = made[..., ::2]
+    if exclude_zero:
+        made[made == 0] = finfo(dtype).tiny if floating else 1
+    return made.requires_grad_(requires_grad) if floating else made

@@ -25,7 +25,7 @@ from .grad_mode import (
 )
 from .grad_mode import enable_grad, inference_mode, masked_gradients, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
-from .multithreading import set_multithreading_enabled
+from .multithreading import is_multithreading_enabled, set_multithreading_enabled
 from .variable import Variable
 
 TYPE_CHECKING = False
@@ -44,6 +44,7 @@ __all__ = [
     "gradgradcheck",
     "inference_mode",
     "is_masked_gradients_enabled",
+    "is_multithreading_enabled",
     "masked_gradients",
     "no_grad",
     "set_check_numpy",

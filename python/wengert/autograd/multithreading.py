@@ -6,7 +6,19 @@ from typing import Self
 
 from wengert._core import _is_multithreading_enabled, _set_multithreading_enabled
 
-__all__ = ["set_multithreading_enabled"]
+__all__ = ["is_multithreading_enabled", "set_multithreading_enabled"]
+
+
+def is_multithreading_enabled() -> bool:
+    """Return whether backward passes of this thread may use other threads.
+
+    Examples
+    --------
+    >>> import wengert
+    >>> wengert.autograd.is_multithreading_enabled()
+    True
+    """
+    return _is_multithreading_enabled()
 
 
 class set_multithreading_enabled:

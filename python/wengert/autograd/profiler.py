@@ -74,6 +74,7 @@ class profile:
         profile_memory: bool = False,
         with_stack: bool = False,
         with_modules: bool = False,
+        use_kineto: bool = True,  # noqa: ARG002 - of PyTorch's two recorders there is one here
     ) -> None:
         if not use_cpu:
             raise ValueError("profile: use_cpu must be True, there is only the CPU to record")

@@ -44,7 +44,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
             "overridden vmap staticmethod to avoid ambiguity. For more details, please see "
             "https://pytorch.org/docs/main/notes/extending.func.html"
         )
-    if not cls.generate_vmap_rule and not own_rule:
+    one_by_one = cls.generate_vmap_rule or (not own_rule and _core._plain_functions())
+    if not one_by_one and not own_rule:
         raise RuntimeError(
             f"You tried to vmap over {cls.__name__}, but it does not have vmap support. Please "
             "override and implement the vmap staticmethod or set generate_vmap_rule=True. For more "
@@ -64,6 +65,8 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
             result = apply_generated(
                 cls, size, randomness, tree_unflatten(unwrapped, spec), tree_unflatten(dims, spec)
             )
+        elif one_by_one:
+            result = _one_by_one(cls, unwrapped, dims, spec, size)
         else:
             result = cls.vmap(
                 VmapInfo(size, randomness),
@@ -73,6 +76,32 @@ def apply(cls: type[Function], args: tuple[Any, ...]) -> Any:
     finally:
         _core._resume_levels(suspended)
     return _wrapped(result, level)
+
+
+def _one_by_one(
+    cls: type[Function], flat: list[Any], dims: list[Any], spec: TreeSpec, size: int
+) -> tuple[Any, Any]:
+    """Results of single examples, stacked, and the axis they are stacked along."""
+    examples = [
+        [arg] * size if dim is None else list(arg.unbind(dim))
+        for arg, dim in zip(flat, dims, strict=True)
+    ]
+    rows, out_spec = [], None
+    for example in zip(*examples, strict=True):
+        outputs, out_spec = tree_flatten(cls.apply(*tree_unflatten(example, spec)))
+        rows.append(outputs)
+    if out_spec is None:
+        raise RuntimeError(
+            f"You tried to vmap over {cls.__name__} with a batch of size 0, for which "
+            "the shape of the result cannot be found: override the vmap staticmethod"
+        )
+    stacked: list[Any] = []
+    axes: list[int | None] = []
+    for column in zip(*rows, strict=True):
+        tensors = isinstance(column[0], Tensor)
+        stacked.append(wengert.stack(column) if tensors else column[0])
+        axes.append(0 if tensors else None)
+    return tree_unflatten(stacked, out_spec), tree_unflatten(axes, out_spec)
 
 
 def _wrapped(result: Any, level: int) -> Any:

@@ -17,6 +17,7 @@ __all__ = [
     "tree_leaves",
     "tree_map",
     "tree_map_",
+    "tree_map_only",
     "tree_structure",
     "tree_unflatten",
 ]
@@ -233,6 +234,18 @@ def tree_map_(function: Callable[..., Any], tree: Any, *rests: Any) -> Any:
     for _ in map(function, leaves, *others):
         pass
     return tree
+
+
+def tree_map_only(kind: Any, function: Callable[..., Any], tree: Any) -> Any:
+    """`function` applied to each leaf that is of the type `kind`, or of one of several.
+
+    Examples
+    --------
+    >>> from wengert.utils._pytree import tree_map_only
+    >>> tree_map_only(int, lambda x: -x, [1, ("a", 2)])
+    [-1, ('a', -2)]
+    """
+    return tree_map(lambda x: function(x) if isinstance(x, kind) else x, tree)
 
 
 def _flatten_up_to(tree: Any, spec: TreeSpec) -> list[Any]:

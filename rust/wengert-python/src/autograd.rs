@@ -317,11 +317,6 @@ pub fn grad<'py>(
     let outputs = points(outputs, "outputs")?;
     let names = inputs.cast_exact::<PyDict>().ok().map(PyDictMethods::keys);
     let inputs = named_points(inputs, "inputs")?;
-    if materialize_grads && inputs.iter().any(|i| matches!(i, Point::Edge(_))) {
-        return Err(PyRuntimeError::new_err(
-            "materialize_grads cannot be used when the given input is a GradientEdge",
-        ));
-    }
     let gradients = gradients(grad_outputs)?;
     if !gradients.is_empty() && gradients.len() != outputs.len() {
         return Err(PyRuntimeError::new_err(format!(
@@ -344,7 +339,14 @@ pub fn grad<'py>(
         result.push(match (gradient, input) {
             (Some(g), _) => Some(wrap(py, g)?),
             (None, Point::Tensor(input)) if materialize_grads => {
-                Some(wrap(py, guarded(|| batch::zeros_like(input))?)?)
+                let zeros = guarded(|| batch::zeros_like(input))?;
+                guarded(|| zeros.set_requires_grad(create_graph))?;
+                Some(wrap(py, zeros)?)
+            }
+            (None, Point::Edge(_)) if materialize_grads => {
+                return Err(PyRuntimeError::new_err(
+                    "materialize_grads cannot be used when the given input is a GradientEdge",
+                ));
             }
             (None, _) if allow_unused == Some(true) => None,
             (None, input) => {

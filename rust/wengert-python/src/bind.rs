@@ -29,9 +29,10 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::ptr::NonNull;
 use wengert::batch;
+use wengert::graph;
 use wengert::graph::mode::may_call_out;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
-use wengert::tensor::ViewKind;
+use wengert::tensor::{Tensor, ViewKind};
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
 
@@ -307,14 +308,29 @@ pub fn in_place_by(
 /// The in-place form of a view: the object stands for the view from now on.
 fn turn<'py>(op: &Row, args: &Args, call: &Call<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let object = call.slf.expect("methods have an object");
-    wengert::graph::inplace::check(args.tensor(0), op.short_name(), false).or_raise()?;
-    if let Output::Tensor(view) = op.call(args).or_raise()? {
-        if args.tensor(0).view_kind().is_none() {
-            view.set_view_kind(ViewKind::Turned);
-        }
+    let target = args.tensor(0);
+    wengert::graph::inplace::check(target, op.short_name(), false).or_raise()?;
+    if let Output::Tensor(view) = turned(op, args, target)? {
         object.cast::<PyTensor>()?.get().replace(object.py(), view);
     }
     Ok(object.clone())
+}
+
+/// The view that takes the place of `target`. Turning a tensor changes no values: it stays a leaf, or
+/// the result of what made it, also while nothing is recorded.
+fn turned(op: &Row, args: &Args, target: &Tensor) -> PyResult<Output> {
+    let unrecorded = !graph::is_grad_enabled() && target.requires_grad();
+    let (kind, leaf) = (target.view_kind(), unrecorded && target.is_leaf());
+    let record = unrecorded && !leaf && !graph::inference::is_inference_mode();
+    let _mode = record.then(|| graph::GradMode::new(true));
+    let Output::Tensor(view) = op.call(args).or_raise()? else {
+        return Err(PyRuntimeError::new_err("a view in place has one result"));
+    };
+    if leaf && target.base().is_none() {
+        return target.with_data(&view).or_raise().map(Output::Tensor);
+    }
+    view.set_view_kind(kind.unwrap_or(ViewKind::Turned));
+    Ok(Output::Tensor(view))
 }
 
 /// Elements above which other Python threads may run meanwhile.

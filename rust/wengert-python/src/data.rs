@@ -352,6 +352,10 @@ pub fn legacy_constructor(
         if let Ok(t) = first.cast::<PyTensor>() {
             return Ok(t.get().tensor().detach());
         }
+        if first.is_instance(crate::types::size_class(args.py())?)? {
+            let shape: Vec<usize> = first.extract()?;
+            return Tensor::zeros(&shape, float).or_raise();
+        }
         if !matches!(number(&first)?, Some(Scalar::Int(_))) {
             return tensor_of(&first, Some(float));
         }

@@ -14,6 +14,7 @@
 //! | [`grad_mode`], [`inference`], [`block`], [`forward`] | what is recorded; inference mode; blocks of both; levels of forward mode |
 //! | [`vmap`] | batched tensors, function transforms |
 //! | [`random`], [`settings`] | generators; threads, printing, default type, memory |
+//! | [`kinds`] | what tensors are not |
 //! | [`types`], [`error`], [`teach`] | dtype, device, Size; exceptions; what they say |
 //! | [`site`], [`observe`] | where the user's code is; what runs, for the profiler |
 //! | [`object`], [`cell`] | how tensor objects are made and freed; their mutable slots |
@@ -41,6 +42,7 @@ mod held;
 mod hooks;
 mod index;
 mod inference;
+mod kinds;
 mod masked;
 mod node;
 mod numpy;
@@ -71,6 +73,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<tensor::PyTensor>()?;
     object::install(py)?;
     slots::install(py)?;
+    kinds::install(py)?;
     garbage::install(m)?;
     types::install(m)?;
     m.add_class::<random::PyGenerator>()?;

@@ -81,7 +81,12 @@ pub fn set(
                 .or_raise()?
         }
     };
-    let new = target.set_to(&source, layout, HANDLES).or_raise()?;
+    let new = if target.requires_grad() && !wengert::graph::is_grad_enabled() {
+        // As `x.data = ...`: the leaf stays one.
+        target.set_data(&source, layout).or_raise()?
+    } else {
+        target.set_to(&source, layout, HANDLES).or_raise()?
+    };
     slf.get().replace(slf.py(), new);
     Ok(())
 }

@@ -71,7 +71,18 @@ fn own(packed: &dyn Packed) -> Option<&PyPacked> {
 
 /// Makes a pair of hooks the innermost of this thread.
 #[pyfunction]
-pub fn _push_saved_tensors_default_hooks(pack: Py<PyAny>, unpack: Py<PyAny>) -> PyResult<()> {
+pub fn _push_saved_tensors_default_hooks(
+    py: Python<'_>,
+    pack: Py<PyAny>,
+    unpack: Py<PyAny>,
+) -> PyResult<()> {
+    for (name, hook) in [("pack_hook", pack.bind(py)), ("unpack_hook", unpack.bind(py))] {
+        if !hook.is_callable() {
+            let kind = hook.get_type().name()?;
+            let text = format!("saved_tensors_hooks: {name} has to be callable, got {kind}");
+            return Err(PyTypeError::new_err(text));
+        }
+    }
     saved::push_saved_tensor_hooks(Arc::new(PyHooks::new(pack, unpack))).or_raise()
 }
 
@@ -90,6 +101,12 @@ pub fn _disable_saved_tensors_hooks(message: Option<String>) -> PyResult<Option<
     let before = saved::saved_tensor_hooks_disabled();
     saved::disable_saved_tensor_hooks(message).or_raise()?;
     Ok(before)
+}
+
+/// Whether hooks for saved tensors may be used on this thread.
+#[pyfunction]
+pub fn _saved_tensors_hooks_is_enabled() -> bool {
+    wengert::graph::saved::saved_tensor_hooks_disabled().is_none()
 }
 
 /// Has a function see every tensor that this thread is about to write to; None for no function.
@@ -174,6 +191,7 @@ impl PySavedTensor {
 /// Adds the class and the functions to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PySavedTensor>()?;
+    m.add_function(wrap_pyfunction!(_saved_tensors_hooks_is_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_push_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_default_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_disable_saved_tensors_hooks, m)?)?;

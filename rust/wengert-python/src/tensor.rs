@@ -707,6 +707,41 @@ impl PyTensor {
     fn dim(&self) -> usize {
         self.look(|t| t.ndim())
     }
+    fn ndimension(&self) -> usize {
+        self.look(|t| t.ndim())
+    }
+    fn is_signed(&self) -> bool {
+        !self.look(|t| matches!(t.dtype(), DType::UInt8 | DType::Bool))
+    }
+    fn is_same_size(&self, other: &Bound<'_, PyTensor>) -> bool {
+        self.look(|t| t.shape() == other.get().tensor().shape())
+    }
+    fn is_pinned(&self) -> bool {
+        false
+    }
+    fn is_conj(&self) -> bool {
+        false
+    }
+    fn is_neg(&self) -> bool {
+        false
+    }
+    /// The tensor itself: its numbers are real.
+    fn conj<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    fn resolve_conj<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    fn resolve_neg<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+    /// The tensor itself.
+    #[getter]
+    fn real<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
     fn numel(&self) -> usize {
         self.look(|t| t.numel())
     }
@@ -769,6 +804,14 @@ impl PyTensor {
 
     // Types. ---------------------------------------------------------------------------------
 
+    /// A tensor of this one's type by the constructor of old: of sizes, or of data.
+    #[pyo3(name = "new", signature = (*args))]
+    fn legacy_new<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::types::legacy_new(slf.py(), slf.get().tensor().dtype(), args)
+    }
     #[pyo3(signature = (dtype=None))]
     fn r#type<'py>(
         slf: &Bound<'py, Self>,
@@ -785,7 +828,9 @@ impl PyTensor {
                     Ok(wrap(slf.py(), converted)?.into_any())
                 }
                 None => {
-                    Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"))
+                    let d = crate::types::legacy_type(d)?;
+                    let converted = guarded(|| batch::converted(&slf.get().tensor(), d))?;
+                    Ok(wrap(slf.py(), converted)?.into_any())
                 }
             },
         }

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple, PyType};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple, PyType};
 use wengert::DType;
 use wengert::memory_format::MemoryFormat;
 
@@ -74,6 +74,29 @@ pub fn extract_dtype(value: &Bound<'_, PyAny>) -> Option<DType> {
     } else {
         None
     }
+}
+
+/// The element type of one of the types of old (`LongTensor`), or of its name.
+pub fn legacy_type(value: &Bound<'_, PyAny>) -> PyResult<DType> {
+    let types = value.py().import("wengert._tensor_types")?;
+    let dtype = if value.cast::<PyString>().is_ok() {
+        types.getattr("dtype_of")?.call1((value,))?
+    } else if value.is_instance(&types.getattr("tensortype")?)? {
+        value.getattr("dtype")?
+    } else {
+        return Err(PyTypeError::new_err("type(): dtype must be a type, str, or dtype object"));
+    };
+    Ok(dtype.cast::<PyDType>()?.get().0)
+}
+
+/// A tensor made by the constructor of old.
+pub fn legacy_new<'py>(
+    py: Python<'py>,
+    dtype: DType,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let build = py.import("wengert._tensor_types")?.getattr("build")?;
+    build.call1((dtype_object(py, dtype)?, args))
 }
 
 /// Where a tensor lives: always the CPU.
@@ -166,10 +189,15 @@ impl PyMemoryFormat {
 
 static SIZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
+/// The class `Size`.
+pub fn size_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    SIZE.import(py, "wengert._size", "Size")
+}
+
 /// A shape as `torch.Size`, a tuple that prints itself.
 #[allow(unsafe_code)]
 pub fn size<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyTuple>> {
-    let class = SIZE.import(py, "wengert._size", "Size")?;
+    let class = size_class(py)?;
     // SAFETY: `class` is a subclass of tuple without a constructor of its own, so that allocating
     // it with room for the items and setting each item once is how a tuple is made.
     unsafe {

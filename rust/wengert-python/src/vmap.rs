@@ -9,6 +9,7 @@ use crate::tensor::{PyTensor, wrap};
 use pyo3::exceptions::*;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple, PyType};
+use std::cell::Cell;
 use wengert::batch::{self, Randomness};
 use wengert::format::{self, Source, Suffixes};
 use wengert::graph::{self, Backward, Point, transform};
@@ -193,6 +194,24 @@ pub fn repr(t: &Tensor) -> Option<String> {
     Some(text)
 }
 
+thread_local! {
+    /// Whether functions that say nothing of batches are applied to one example after the other.
+    static PLAIN_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has functions that say nothing of batches applied to one example after the other, instead of being
+/// refused. Gives what was before.
+#[pyfunction]
+pub fn _set_plain_functions(mode: bool) -> bool {
+    PLAIN_FUNCTIONS.replace(mode)
+}
+
+/// Whether they are.
+#[pyfunction]
+pub fn _plain_functions() -> bool {
+    PLAIN_FUNCTIONS.get()
+}
+
 /// The result of `Function.apply` if an argument is batched.
 pub fn apply_function<'py>(
     cls: &Bound<'py, PyType>,
@@ -202,7 +221,7 @@ pub fn apply_function<'py>(
     if !batch::active() && !transform::may_be_active() {
         return Ok(None);
     }
-    if !separate && transform::is_active() {
+    if !separate && transform::is_active() && !PLAIN_FUNCTIONS.get() {
         return Err(PyRuntimeError::new_err(
             "In order to use an autograd.Function with functorch transforms (vmap, grad, jvp, jacrev, \
              ...), it must override the setup_context staticmethod. For more details, please see \
@@ -488,6 +507,8 @@ fn shape_text(shape: &[usize]) -> String {
 
 /// Adds everything to the module.
 pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(_set_plain_functions, m)?)?;
+    m.add_function(wrap_pyfunction!(_plain_functions, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_enter, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_exit, m)?)?;
     m.add_function(wrap_pyfunction!(_vmap_depth, m)?)?;

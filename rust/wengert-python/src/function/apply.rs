@@ -279,6 +279,9 @@ fn outputs<'py>(
         ctx.get().0.lock().outputs = kinds.collect();
     }
     if custom::is_followed(inputs) {
+        // What was saved for backward is none of `jvp`'s.
+        let nothing = || PyTuple::empty(py).into_any().unbind();
+        ctx.get().set_default(|s| &mut s.saved_for_forward, nothing);
         let mut rule = |tangents: &[Option<Tensor>]| jvp(ctx, inputs, tangents).map_err(from_py);
         caught(|| custom::push_tangents(&call, &recorded, &mut rule).or_raise())?;
     }

@@ -96,6 +96,10 @@ impl PyFunctionCtx {
         drop(old);
     }
 
+    fn set_default(&self, slot: Slot, value: impl FnOnce() -> Py<PyAny>) {
+        slot(&mut self.0.lock()).get_or_insert_with(value);
+    }
+
     fn take(&self, slot: Slot) -> Option<Py<PyAny>> {
         slot(&mut self.0.lock()).take()
     }

@@ -34,6 +34,7 @@ use super::masked;
 use super::mode::{self, GradMode};
 use super::node::{Context, Edge, Gradients, Node, OutputMeta};
 use super::point::{Point, Seeds, points, seed};
+use super::saved::KeepHooks;
 use super::site::Site;
 use super::task::{self, At, Plan, Running};
 use crate::batch;
@@ -347,6 +348,8 @@ impl Pass {
 
     /// The whole pass.
     fn run(&mut self, seeds: Seeds) -> Result<()> {
+        // Hooks for saved tensors that are entered or left meanwhile, in a hook, are so until here.
+        let _hooks = KeepHooks::new();
         self.batched = batch::active() && seeds.iter().any(|(_, g)| g.is_batched());
         self.discover(&seeds)?;
         self.mark_needed()?;
@@ -546,9 +549,17 @@ impl Pass {
             return Ok(smallvec![None; node.edges().len()]);
         }
         if observed {
-            return self.observed_rule(node, &mut buffers);
+            hooks::pre(node, &mut buffers)?;
         }
-        self.rule(node, &buffers)
+        let gradients = self.rule(node, &buffers)?;
+        if !rare {
+            return Ok(gradients);
+        }
+        if !observed {
+            // Post-hooks that the rule's own unpack hooks registered did not see what arrived.
+            buffers.fill(None);
+        }
+        self.post_hooks(node, gradients, &mut buffers)
     }
 
     fn rule(&mut self, node: &NodeRef, buffers: &Buffers) -> Result<Gradients> {
@@ -578,10 +589,13 @@ impl Pass {
         Ok(gradients)
     }
 
-    /// The rule of a node between its pre-hooks and post-hooks.
-    fn observed_rule(&mut self, node: &NodeRef, buffers: &mut Buffers) -> Result<Gradients> {
-        hooks::pre(node, buffers)?;
-        let mut gradients = self.rule(node, buffers)?;
+    /// What the post-hooks of a node make of the gradients of its rule.
+    fn post_hooks(
+        &mut self,
+        node: &NodeRef,
+        mut gradients: Gradients,
+        buffers: &mut Buffers,
+    ) -> Result<Gradients> {
         let hooks = hooks::post_hooks(node);
         if hooks.is_empty() {
             return Ok(gradients);

@@ -75,8 +75,11 @@ impl Commit {
         let mut gradients = Arrived::new();
         for Arrival { leaf, gradient, observers } in self.arrivals {
             if let Some(observers) = observers {
-                let seen = gradient.clone().filter(|_| !observers.post.is_empty());
-                observed.push((leaf.clone(), seen, observers));
+                // A first gradient is taken over as if nobody watched: post-hooks then see the memory
+                // of `.grad`, with what hooks before them wrote to it.
+                let first = gradient.is_some() && !create_graph && leaf.grad().is_none();
+                let seen = gradient.clone().filter(|_| !first && !observers.post.is_empty());
+                observed.push((leaf.clone(), seen, first, observers));
             }
             if let Some(gradient) = gradient {
                 gradients.push((leaf, gradient, true));
@@ -88,9 +91,12 @@ impl Commit {
             }
         }
         write(gradients)?;
-        for (leaf, gradient, observers) in observed {
+        for (leaf, mut gradient, first, observers) in observed {
             let Observers { leaf: hooks, node, post } = &*observers;
             let _at = At::node(node);
+            if first && !post.is_empty() {
+                gradient = leaf.grad().map(|g| g.detach());
+            }
             hooks::accumulated(&hooks.accumulated, &leaf)?;
             hooks::post(post, node, &mut [], &mut [gradient])?;
         }

@@ -123,6 +123,14 @@ pub fn finish(
         };
         recorded.differentiable.push(edge.is_some());
         recorded.dirty_stranger |= edge.is_some() && is_dirty && !is_input;
+        if recorded.dirty_stranger && t.base().is_some() {
+            bail!(
+                Grad,
+                "",
+                "ctx.mark_dirty() received a tensor that was not an input. Only input Tensors that \
+                 have been mutated should be passed to ctx.mark_dirty()."
+            );
+        }
         if is_input && !is_dirty && is(call.saved_late, t) && (edge.is_some() || !t.requires_grad())
         {
             bail!(
@@ -188,13 +196,19 @@ fn view_as_self(t: &Tensor) -> Tensor {
 
 /// A leaf that the function got from elsewhere must stay one.
 fn alias_of_leaf(t: &Tensor) -> Tensor {
-    if t.requires_grad() && t.is_leaf() { t.detach() } else { t.clone() }
+    if is_leaf_to_users(t) { t.detach() } else { t.clone() }
+}
+
+/// Whether this is a parameter of the user's. A view made in `forward` is none, although nothing was
+/// recorded there.
+fn is_leaf_to_users(t: &Tensor) -> bool {
+    t.requires_grad() && t.view_kind().is_none() && t.is_leaf()
 }
 
 fn without_history(t: &Tensor, is_input: bool, is_dirty: bool) -> Tensor {
     if !t.requires_grad() {
         if is_input && !is_dirty { view_as_self(t) } else { t.clone() }
-    } else if is_input || t.is_leaf() {
+    } else if is_input || is_leaf_to_users(t) {
         t.detach()
     } else {
         // A view of something that requires grad stays one, as one made while nothing is recorded.
@@ -225,6 +239,17 @@ fn rewritten(t: &Tensor, edge: Edge, outputs: usize) -> Result<()> {
              into two Functions: one doing the inplace that returns a single Tensor and a second \
              one that does the other operations). You can ask on the forum \
              https://discuss.pytorch.org/ if you need help to do this change."
+        );
+    }
+    t.check_view_kind("is being")?;
+    if let Some(base) = t.base()
+        && base.requires_grad()
+        && base.is_leaf()
+    {
+        bail!(
+            Grad,
+            "",
+            "a view of a leaf Variable that requires grad is being used in an in-place operation."
         );
     }
     t.set_grad(None);

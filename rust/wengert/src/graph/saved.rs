@@ -133,6 +133,23 @@ pub(super) fn set_saved_tensor_hooks(active: Vec<Arc<dyn SavedTensorHooks>>) {
     drop(before);
 }
 
+/// Puts the pairs of hooks of this thread back to what they were, when dropped.
+pub(super) struct KeepHooks(Vec<Arc<dyn SavedTensorHooks>>);
+
+impl KeepHooks {
+    pub fn new() -> KeepHooks {
+        KeepHooks(saved_tensor_hooks())
+    }
+}
+
+impl Drop for KeepHooks {
+    fn drop(&mut self) {
+        if !self.0.is_empty() || mode::mode() & SAVED_TENSOR_HOOKS != 0 {
+            set_saved_tensor_hooks(std::mem::take(&mut self.0));
+        }
+    }
+}
+
 /// The innermost pair.
 fn innermost() -> Option<Arc<dyn SavedTensorHooks>> {
     HOOKS.with_borrow(|h| h.active.last().cloned())

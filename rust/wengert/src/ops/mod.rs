@@ -21,6 +21,7 @@ pub mod compare;
 pub mod composed;
 pub mod copies;
 pub mod create;
+pub mod criteria;
 pub mod dropout;
 pub mod embedding;
 pub mod extrema;
@@ -311,6 +312,7 @@ const FAMILIES: &[&[Row]] = &[
     close::ROWS,
     compare::ROWS,
     composed::ROWS,
+    criteria::ROWS,
     copies::ROWS,
     create::ROWS,
     dropout::ROWS,

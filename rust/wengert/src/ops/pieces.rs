@@ -10,7 +10,7 @@ use super::tags::*;
 use super::triangle::diagonal;
 use super::{Args, Output, Row, cast};
 use crate::batch::Batching;
-use crate::graph::{Attribute, Attributes, Context, Gradients, Op, record};
+use crate::graph::{Attribute, Attributes, Context, Gradients, Op, is_grad_enabled, record};
 use crate::layout::wrap_dim;
 use crate::memory_format::MemoryFormat;
 use crate::tensor::Tensor;
@@ -118,10 +118,9 @@ fn unsafely(pieces: Vec<Tensor>) -> Result<Vec<Tensor>> {
     pieces
         .into_iter()
         .map(|piece| {
-            let free = piece.alias_with_edge(piece.edge()?);
-            if piece.is_dual() {
-                free.share_tangents(&piece);
-            }
+            // While nothing is recorded a piece has no history, but requires grad as views do.
+            let edge = if is_grad_enabled() { piece.edge()? } else { None };
+            let free = piece.alias_with_edge(edge);
             free.share_tangents(&piece);
             Ok(free)
         })

@@ -553,6 +553,16 @@ pub const ROWS: &[Row] = &[
         }
     )
     .batched(Batching::Own(axes::like_other)),
+    row!(
+        "reshape_as",
+        ["(input, other)"],
+        METHOD | VIEW,
+        " The elements in the shape of another tensor, without a copy where that can be.",
+        |c| {
+            let shape: Indices = c.tensor(1).shape().iter().map(|&s| s as i64).collect();
+            Ok(reshape(c.tensor(0), &shape)?.into())
+        }
+    ),
     row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
         t(c.tensor(0))?.into()
     ))

@@ -210,8 +210,9 @@ impl Tensor {
         if !new.dtype().is_floating() {
             bail!(
                 DType,
-                "data",
-                "a tensor that requires grad cannot take over {} data",
+                "",
+                "data set to a tensor that requires gradients must be floating point or complex dtype \
+                 (not {})",
                 new.dtype()
             );
         }

@@ -18,8 +18,11 @@ impl Tensor {
     /// The tensor requires grad; or memory is needed and the present one is shared with a view,
     /// an array or a graph.
     pub fn resized(&self, shape: &[usize], handles: usize) -> Result<Tensor> {
-        if self.requires_grad() {
+        if self.requires_grad() && !crate::graph::is_inference_mode() {
             bail!(Grad, "", "cannot resize variables that require grad");
+        }
+        if shape == self.shape() {
+            return Ok(self.clone());
         }
         inplace::check_uniform(self, "resize", false)?;
         let item = self.dtype().size();
@@ -57,20 +60,34 @@ impl Tensor {
         if self.requires_grad() || source.requires_grad() {
             bail!(Grad, "", "the derivative for 'set_' is not implemented: detach() the tensors");
         }
-        if source.dtype() != self.dtype() {
-            bail!(
-                DType,
-                "",
-                "Could not set tensor of type {} to a tensor of type {}",
-                source.dtype(),
-                self.dtype()
-            );
-        }
+        self.check_type(source)?;
         if source.same(self) {
             return Ok(self.clone());
         }
         self.check_unshared("set_", handles)?;
         Ok(self.hand_over(Tensor::from_parts(source.storage().clone(), layout, self.dtype())))
+    }
+
+    /// [`Tensor::with_data`] of the memory of `source` in the given layout.
+    ///
+    /// # Errors
+    /// If `source` has another type.
+    pub fn set_data(&self, source: &Tensor, layout: Layout) -> Result<Tensor> {
+        self.check_type(source)?;
+        self.with_data(&Tensor::from_parts(source.storage().clone(), layout, self.dtype()))
+    }
+
+    fn check_type(&self, source: &Tensor) -> Result<()> {
+        if source.dtype() == self.dtype() {
+            return Ok(());
+        }
+        bail!(
+            DType,
+            "",
+            "Could not set tensor of type {} to a tensor of type {}",
+            source.dtype(),
+            self.dtype()
+        )
     }
 
     fn check_unshared(&self, op: &'static str, handles: usize) -> Result<()> {
@@ -90,6 +107,8 @@ impl Tensor {
     fn hand_over(&self, new: Tensor) -> Tensor {
         let rare = self.0.autograd.lock().rare.take();
         new.0.autograd.lock().rare = rare;
+        // Inference tensors that require grad may be resized.
+        new.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
         new
     }
 }

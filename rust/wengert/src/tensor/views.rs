@@ -85,7 +85,7 @@ impl Tensor {
         if crate::graph::transform::may_be_active() {
             view.inherit_birth(self);
         }
-        if inference && !self.is_inference() {
+        if matches!(kind, ViewKind::Inference | ViewKind::NoGrad) {
             // Not recorded, but the view still stands for a tensor that requires grad.
             view.0.requires_grad.store(self.requires_grad(), Ordering::Relaxed);
         }

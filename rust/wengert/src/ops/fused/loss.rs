@@ -40,7 +40,10 @@ impl Reduction {
 
     /// From the arguments `size_average`, `reduce` and `reduction` at these positions. The first
     /// two are of PyTorch 0.3; where one is given, `reduction` does not count.
-    pub(super) fn of(c: &Args, [size_average, reduce, reduction]: [usize; 3]) -> Result<Reduction> {
+    pub(in crate::ops) fn of(
+        c: &Args,
+        [size_average, reduce, reduction]: [usize; 3],
+    ) -> Result<Reduction> {
         let (average, reduce) = (c.opt_number(size_average), c.opt_number(reduce));
         if average.is_some() || reduce.is_some() {
             let [average, reduce] = [average, reduce].map(|x| x.is_none_or(Scalar::to_bool));
@@ -53,7 +56,7 @@ impl Reduction {
         Reduction::parse(c.str(reduction))
     }
 
-    fn parse(name: &str) -> Result<Reduction> {
+    pub(in crate::ops) fn parse(name: &str) -> Result<Reduction> {
         Ok(match name {
             "none" => Reduction::None,
             "mean" => Reduction::Mean,
@@ -78,7 +81,7 @@ pub(super) fn reduce_to(losses: &Tensor, reduction: Reduction, scale: f64) -> Re
 }
 
 /// Losses reduced by recorded operations.
-fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
+pub(in crate::ops) fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
     match reduction {
         Reduction::None => Ok(losses.clone()),
         Reduction::Mean => reduce::mean(losses, None, false, None),
