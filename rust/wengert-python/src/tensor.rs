@@ -748,16 +748,6 @@ impl PyTensor {
     fn nelement(&self) -> usize {
         self.look(|t| t.numel())
     }
-    fn ndimension(&self) -> usize {
-        self.look(|t| t.ndim())
-    }
-    fn is_same_size(&self, other: &Bound<'_, PyTensor>) -> bool {
-        let other = other.get().tensor();
-        self.look(|t| t.shape() == other.shape())
-    }
-    fn is_signed(&self) -> bool {
-        self.look(|t| !matches!(t.dtype(), DType::Bool | DType::UInt8))
-    }
     #[pyo3(signature = (*, memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyMemoryFormat>>) -> bool {
         let format = memory_format.map_or(MemoryFormat::Contiguous, |f| f.get().0);
