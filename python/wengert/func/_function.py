@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, NoReturn
 
+import wengert
 from wengert import _core
 from wengert._core import Tensor
 from wengert.autograd.function import Function

@@ -152,6 +152,9 @@ fn plain<'py>(
         return Ok(None);
     };
     let op = row.row;
+    if op.has(tags::FACTORY) && makes_much(&args) {
+        return Ok(None);
+    }
     if form == Form::InPlace {
         if op.has(tags::VIEW) {
             return Ok(None);

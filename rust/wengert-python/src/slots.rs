@@ -103,7 +103,7 @@ const INFIX: [Infix; 5] = [
         place: places::ADD,
         entry: infix::<0>,
         apply: ops::add,
-        reflected: ops::add,
+        reflected: |number, x| ops::add(x, number),
     },
     Infix {
         slot: ffi::Py_nb_subtract,
@@ -117,7 +117,7 @@ const INFIX: [Infix; 5] = [
         place: places::MULTIPLY,
         entry: infix::<2>,
         apply: ops::mul,
-        reflected: ops::mul,
+        reflected: |number, x| ops::mul(x, number),
     },
     Infix {
         slot: ffi::Py_nb_true_divide,
