@@ -11,13 +11,18 @@ pub fn install() {}
 #[cfg(unix)]
 mod unix {
     use crate::alloc::shelf::{Chain, SHELVES, lock};
+    use crate::alloc::slab::{self, Slabs};
     use crate::alloc::{REGISTRY, Registered};
     use crate::per_thread::here;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::sync::{MutexGuard, Once};
 
-    type Held = (MutexGuard<'static, Vec<Registered>>, Vec<MutexGuard<'static, VecDeque<Chain>>>);
+    type Held = (
+        MutexGuard<'static, Vec<Registered>>,
+        Vec<MutexGuard<'static, VecDeque<Chain>>>,
+        MutexGuard<'static, Slabs>,
+    );
 
     thread_local! {
         /// All locks of this module, between the two sides of a fork.
@@ -38,7 +43,7 @@ mod unix {
         let registry = lock(&REGISTRY);
         let shelves = SHELVES.iter().map(|shelf| lock(&shelf.chains)).collect();
         // While the thread's locals are being destroyed the locks are simply given back.
-        let _ = HELD.try_with(|held| held.replace(Some((registry, shelves))));
+        let _ = HELD.try_with(|held| held.replace(Some((registry, shelves, slab::hold()))));
     }
 
     extern "C" fn parent() {
@@ -47,7 +52,7 @@ mod unix {
 
     extern "C" fn child() {
         let _ = HELD.try_with(|held| {
-            if let Some((mut registry, _shelves)) = held.take() {
+            if let Some((mut registry, _shelves, _slabs)) = held.take() {
                 // The other threads do not exist here, nor do the locals that own their caches.
                 registry.retain(|r| r.0.as_ptr().cast_const() == here().cache.get());
             }

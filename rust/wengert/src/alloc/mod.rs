@@ -12,10 +12,10 @@
 //!      | a full or empty chain of blocks      | one block
 //!   shelf (one per class, locked, shared by all threads)
 //!      | miss / idle bytes above the limit: least recently shelved first
-//!   system allocator
+//!   slabs (up to 512 bytes)  -->  system allocator
 //! ```
 //!
-//! The shelves and the system side are in `shelf.rs`, this file holds the rest.
+//! The shelves and the system side are in `shelf.rs`, slabs in `slab.rs`; this file holds the rest.
 //!
 //! 1. **Size classes.** Multiples of 64 bytes up to 256, then four steps per power of two, so at
 //!    most a fifth of a block is padding; from 64 MiB multiples of 2 MiB. The class of a size is
@@ -49,6 +49,7 @@
 mod fork;
 mod poison;
 mod shelf;
+mod slab;
 
 use crate::error::Result;
 use crate::per_thread::here;

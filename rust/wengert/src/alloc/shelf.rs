@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{ALIGNMENT, CLASSED_MAX, HUGE, HUGE_STEP, SMALL_MAX};
-use super::{class_bytes, class_of, empty_cache, fork, poison};
+use super::{class_bytes, class_of, empty_cache, fork, poison, slab};
 use crate::error::{Error, Kind, Result};
 use std::alloc::Layout;
 use std::collections::VecDeque;
@@ -244,8 +244,12 @@ fn large_layout(bytes: usize) -> Option<Layout> {
 
 pub fn system_small(class: usize, requested: usize) -> Result<NonNull<u8>> {
     let layout = small_layout(class_bytes(class));
-    // SAFETY: the size is not zero.
-    let block = from_system(|| unsafe { std::alloc::alloc(layout) }, requested)?;
+    let ask = || match layout.size() <= slab::SLAB_MAX {
+        true => slab::take(class),
+        // SAFETY: the size is not zero.
+        false => unsafe { std::alloc::alloc(layout) },
+    };
+    let block = from_system(ask, requested)?;
     // SAFETY: fresh from the system, and at least 64 bytes.
     unsafe { poison::mark_fresh(block) };
     SYSTEM_ALLOCATIONS.fetch_add(1, Relaxed);
@@ -290,6 +294,11 @@ fn release(chain: Chain) {
             std::alloc::dealloc(base, large_layout(bytes).unwrap_unchecked());
         }
         return;
+    }
+    if bytes <= slab::SLAB_MAX {
+        // SAFETY: the blocks of a chain are idle, linked by their first word, end with null, and came
+        // from there.
+        return unsafe { slab::give_back(class_of(bytes), head.as_ptr()) };
     }
     let mut block = head.as_ptr();
     while !block.is_null() {
