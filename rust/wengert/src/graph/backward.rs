@@ -541,7 +541,11 @@ impl Pass {
         }
         let context = self.unpack(node)?;
         if self.batched {
-            let gradients = batch::each::rule(buffers, |one| apply(node, &context, one))?;
+            let elements = buffers.iter().flatten().map(Tensor::numel_of_all).sum::<usize>();
+            self.done += elements;
+            let all = || batch::each::rule(buffers, |one| apply(node, &context, one));
+            let long = elements >= LONG && !node.op.needs_calling_thread();
+            let gradients = if long { unlocked(all) } else { all() }?;
             if fetches && let Some(site) = self.frees() {
                 node.free_saved(site);
             }
