@@ -151,3 +151,51 @@ pub(crate) fn takes(whole: &Tensor, k: usize, takes: &[Take]) -> SmallVec<[Take;
     let levels = whole.shape()[..k].iter().map(|&s| Take::all(s));
     levels.chain(takes.iter().copied()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Randomness, add_axis, enter, exit, remove_axis};
+    use crate::graph::{Backward, grad};
+    use crate::ops::{reduce, unary};
+
+    fn rows() -> Tensor {
+        Tensor::from_slice(&[1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).unwrap()
+    }
+
+    #[test]
+    fn functions_turn_to_the_examples() {
+        let level = enter(2, Randomness::Error);
+        let x = add_axis(&rows(), 0, level).unwrap();
+        assert_eq!(x.shape(), [3]);
+        let total = reduce::sum(&(&x * &x), None, false, None).unwrap();
+        let total = remove_axis(&total, level, 2, 0).unwrap();
+        exit(level);
+        assert_eq!(total.to_vec::<f64>().unwrap(), [14.0, 77.0]);
+    }
+
+    #[test]
+    fn what_does_not_know_of_batches_refuses_instead_of_taking_one_example() {
+        let level = enter(2, Randomness::Error);
+        let x = add_axis(&rows(), 0, level).unwrap();
+        let read = std::panic::AssertUnwindSafe(|| x.data_ptr());
+        let error = std::panic::catch_unwind(read).unwrap_err().downcast::<Error>().unwrap();
+        exit(level);
+        assert!(is_refusal(&error), "{error}");
+    }
+
+    #[test]
+    fn a_pass_carries_cotangents_that_the_graph_does_not_know() {
+        let x = Tensor::from_slice(&[0.5f64, 1.0, 2.0], &[3]).unwrap();
+        x.set_requires_grad(true).unwrap();
+        let y = unary::exp(&x).unwrap();
+        let level = enter(2, Randomness::Error);
+        let v = add_axis(&rows(), 0, level).unwrap();
+        let [y_only, x_only] = [&y, &x].map(std::slice::from_ref);
+        let found = grad(y_only, &[Some(v)], x_only, Backward::default()).unwrap();
+        let g = remove_axis(found[0].as_ref().unwrap(), level, 2, 0).unwrap();
+        exit(level);
+        let expected = (&rows() * &y.detach()).to_vec::<f64>().unwrap();
+        assert_eq!(g.to_vec::<f64>().unwrap(), expected);
+    }
+}

@@ -569,8 +569,12 @@ impl Pass {
         }
         let context = self.unpack(node)?;
         if self.batched {
-            let gradients =
-                batch::each::rule(buffers, |one| apply(node, &context, one, self.masked))?;
+            let elements = buffers.iter().flatten().map(Tensor::numel_of_all).sum::<usize>();
+            self.done += elements;
+            let masked = self.masked;
+            let all = || batch::each::rule(buffers, |one| apply(node, &context, one, masked));
+            let long = elements >= LONG && !node.op.needs_calling_thread();
+            let gradients = if long { unlocked(all) } else { all() }?;
             if fetches && let Some(site) = self.frees() {
                 node.free_saved(site);
             }

@@ -106,6 +106,11 @@ impl Tensor {
         Some((batch.physical.clone(), batch.levels.clone()))
     }
 
+    /// Number of elements of all examples.
+    pub(crate) fn numel_of_all(&self) -> usize {
+        self.physical().as_ref().unwrap_or(self).numel()
+    }
+
     /// Which axis each of the levels was, among those that the levels outside it leave.
     pub(crate) fn batch_axes(&self) -> Axes {
         let autograd = self.0.autograd.lock();
