@@ -8,7 +8,20 @@ The columns are those of `Op` in `columns`, the rows lie in one file per family.
 function for is computed in `op_reference`.
 """
 
-from . import casts, creation, indexing, matrices, nn, pointwise, reductions, shape, views, writing
+from . import (
+    casts,
+    creation,
+    indexing,
+    linear,
+    matrices,
+    nn,
+    order,
+    pointwise,
+    reductions,
+    shape,
+    views,
+    writing,
+)
 from .columns import ALL as ALL
 from .columns import FLOATS as FLOATS
 from .columns import INTS as INTS
@@ -18,5 +31,18 @@ from .columns import Op as Op
 from .columns import S as S
 from .columns import Sample as Sample
 
-FAMILIES = (creation, casts, pointwise, reductions, matrices, shape, views, indexing, nn, writing)
+FAMILIES = (
+    creation,
+    casts,
+    pointwise,
+    reductions,
+    matrices,
+    linear,
+    shape,
+    views,
+    indexing,
+    nn,
+    order,
+    writing,
+)
 OPS = [row for family in FAMILIES for row in family.ROWS]

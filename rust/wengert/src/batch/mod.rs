@@ -31,6 +31,7 @@ pub mod backward;
 mod compose;
 mod each;
 pub mod indexing;
+mod linalg;
 mod random;
 mod rules;
 

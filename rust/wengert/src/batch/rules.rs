@@ -1,6 +1,6 @@
 //! Which rule a row has. What is not named here runs example by example, see [`each`](super::each).
 
-use super::{Call, Ruling, align, axes, compose};
+use super::{Call, Ruling, align, axes, compose, linalg};
 use crate::ops::{Args, Output, Row, Value, tags};
 use crate::{Result, bail};
 
@@ -72,6 +72,12 @@ pub(super) fn rule(row: &Row) -> Rule {
         | "cummin"
         | "softmax"
         | "log_softmax"
+        | "sort"
+        | "argsort"
+        | "topk"
+        | "kthvalue"
+        | "layer_norm"
+        | "nn.functional.pad"
         | "nn.functional.normalize" => Axes { extra: 0 },
         "nn.functional.softmax" | "nn.functional.log_softmax" | "nn.functional.softmin" => {
             Own(axes::implicit_softmax)
@@ -116,6 +122,14 @@ pub(super) fn rule(row: &Row) -> Rule {
         "expand" | "broadcast_to" | "expand_copy" => Own(axes::expand),
         "tril" | "triu" => Trailing(2),
         "diag" => Own(compose::diag),
+        "inverse" | "linalg.inv_ex" | "det" | "slogdet" | "linalg.slogdet" | "logdet"
+        | "linalg.cholesky" | "linalg.cholesky_ex" | "cholesky" | "cholesky_inverse" | "qr"
+        | "linalg.eigh" | "linalg.eigvalsh" | "linalg.svd" | "svd" | "linalg.svdvals"
+        | "linalg.pinv" | "pinverse" | "matrix_power" | "linalg.matrix_rank" | "linalg.cond" => {
+            Trailing(2)
+        }
+        "linalg.qr" => Own(linalg::qr),
+        "linalg.solve" | "linalg.solve_triangular" | "cholesky_solve" => Own(linalg::solve),
 
         "matmul" => Own(compose::matmul),
         "mm" | "mv" | "dot" | "vdot" | "bmm" => Own(compose::exact_matmul),
@@ -224,7 +238,7 @@ fn write(call: &Call<'_>) -> Result<Ruling> {
     Ok(Ruling::Finished(Output::Tensor(target.clone())))
 }
 
-fn first(call: &Call<'_>) -> Result<Ruling> {
+pub(super) fn first(call: &Call<'_>) -> Result<Ruling> {
     if call.row.name.ends_with('_') {
         return write(call);
     }
