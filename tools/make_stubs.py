@@ -234,8 +234,7 @@ CLASSES = {"linalg": ["LinAlgError"]}
 def submodule(texts: dict[str, str], classes: list[str]) -> str:
     """The stub of a module that holds nothing but rows of the table, and these classes."""
     body = in_order(texts)
-    core = [f"{name} as {name}" for name in classes]
-    core += [name for name in IMPORTED if mentions(body, name)]
+    core = [name for name in IMPORTED if mentions(body, name)]
     lines = []
     if mentions(body, "Sequence"):
         lines.append("from collections.abc import Sequence\n")
@@ -244,6 +243,7 @@ def submodule(texts: dict[str, str], classes: list[str]) -> str:
     lines += ["\n"] * bool(lines)
     if mentions(body, "return_types"):
         lines.append("from wengert import return_types\n")
+    lines += [f"from wengert._core import {name} as {name}\n" for name in classes]
     lines.append(wrapped("from wengert._core import ", core))
     exported = "".join(f'    "{name}",\n' for name in [*classes, *sorted(texts)])
     return "".join(lines) + f"\n__all__ = [\n{exported}]\n\n" + body

@@ -3,16 +3,8 @@ from collections.abc import Sequence
 from typing import overload
 
 from wengert import return_types
-from wengert._core import (
-    LinAlgError as LinAlgError,
-    Tensor,
-    _bool,
-    _DType,
-    _int,
-    _Ints,
-    _Number,
-    _str,
-)
+from wengert._core import LinAlgError as LinAlgError
+from wengert._core import Tensor, _bool, _DType, _int, _Ints, _Number, _str
 
 __all__ = [
     "LinAlgError",
@@ -87,7 +79,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
 def matrix_norm(
     A: Tensor,
     ord: _str = "fro",
-    dim: _Ints = None,
+    dim: _Ints | None = None,
     keepdim: _bool = False,
     *,
     dtype: _DType | None = None,
@@ -97,7 +89,7 @@ def matrix_norm(
 def matrix_norm(
     A: Tensor,
     ord: _Number,
-    dim: _Ints = None,
+    dim: _Ints | None = None,
     keepdim: _bool = False,
     *,
     dtype: _DType | None = None,

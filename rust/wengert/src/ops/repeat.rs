@@ -443,7 +443,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::make(
         "roll",
-        &["(input, shifts: int[], dims: int[] = None)"],
+        &["(input, shifts: int[], dims: int[]? = None)"],
         FUNCTION | METHOD,
         &[
             " The elements moved along axes; what leaves at one end comes in at the other.",
@@ -454,7 +454,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::make(
         "rot90",
-        &["(input, k: int = 1, dims: int[] = None)"],
+        &["(input, k: int = 1, dims: int[]? = None)"],
         FUNCTION | METHOD,
         &[" Quarter turns from the first towards the second of two axes."],
         |c| Ok(rot90(c.tensor(0), c.int(1), c.opt_ints(2).unwrap_or(&[0, 1]))?.into()),

@@ -184,8 +184,8 @@ pub const ROWS: &[Row] = &[
     Row::make(
         "linalg.matrix_norm",
         &[
-            "(A, ord: str = 'fro', dim: int[] = None, keepdim: bool = False, *, dtype: dtype? = None)",
-            "(A, ord: Number, dim: int[] = None, keepdim: bool = False, *, dtype: dtype? = None)",
+            "(A, ord: str = 'fro', dim: int[]? = None, keepdim: bool = False, *, dtype: dtype? = None)",
+            "(A, ord: Number, dim: int[]? = None, keepdim: bool = False, *, dtype: dtype? = None)",
         ],
         FUNCTION | OUT,
         &[
