@@ -156,6 +156,19 @@ unsafe fn substitute<T: Real>(a: Mat<T>, b: Mat<T>, upper: bool, unit: bool) {
             }
             return;
         }
+        if b.row_stride == 1 && b.col_stride != 1 {
+            // Columns are contiguous: the same steps, column by column.
+            for j in 0..b.cols {
+                let x = std::slice::from_raw_parts_mut(b.place(0, j), n);
+                for step in 0..n {
+                    let i = if upper { n - 1 - step } else { step };
+                    let known = if upper { i + 1..n } else { 0..i };
+                    let left = known.fold(x[i], |sum, k| sum - a.get(i, k) * x[k]);
+                    x[i] = if unit { left } else { left / a.get(i, i) };
+                }
+            }
+            return;
+        }
         for step in 0..n {
             let i = if upper { n - 1 - step } else { step };
             let known = if upper { i + 1..n } else { 0..i };
