@@ -33,6 +33,7 @@ WIDTH = 100
 ANNOTATIONS = {
     "Tensor": "Tensor",
     "Tensor[]": "Sequence[Tensor]",
+    "Tensor...": "Sequence[Tensor]",
     "Operand": "_Number",
     "Number": "_Number",
     "int": "_int",
@@ -59,7 +60,7 @@ class Param:
     annotation: str
     default: str | None
     keyword_only: bool
-    variadic: bool = False
+    variadic: str = ""  # the annotation of its items, where these may be arguments themselves
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.annotation}"
@@ -92,7 +93,8 @@ def read(text: str) -> Signature:
                 default = f'"{default[1:-1]}"'
             if optional and keyword_only and not default:
                 default = "None"
-            params.append(Param(name, annotation, default or None, keyword_only, kind == "size"))
+            variadic = {"size": "_int", "Tensor...": "Tensor"}.get(kind, "")
+            params.append(Param(name, annotation, default or None, keyword_only, variadic))
     returns = returns.strip() or "Tensor"
     if returns.startswith("("):
         fields = [field.split() for field in returns[1:-1].split(",")]
@@ -116,13 +118,18 @@ def annotation_of(returns: list[tuple[str, str]] | str, row: Row) -> str:
     if isinstance(returns, str):
         return {"bool": "_bool"}.get(returns, returns)
     if all(name for _, name in returns):
-        return f"return_types.{short(row)}"
+        return f"return_types.{result_class(row)}"
     return f"tuple[{', '.join(kind for kind, _ in returns)}]"
 
 
 def short(row: Row) -> str:
     """The last part of a row's name."""
     return str(row["name"]).rpartition(".")[2]
+
+
+def result_class(row: Row) -> str:
+    """The name of a row's named tuple."""
+    return str(row["name"]).replace(".", "_")
 
 
 def definition(name: str, parts: list[str], returns: str, indent: str = "") -> str:
@@ -171,14 +178,14 @@ def forms(row: Row, name: str, form: str) -> str:
 
 
 def variadic_forms(params: list[Param]) -> list[list[Param]]:
-    """With a `size`, the integers may be one sequence or the positional arguments themselves."""
+    """Some sequences may be one argument, or their items the positional arguments."""
     sizes = [i for i, p in enumerate(params) if p.variadic]
     if not sizes:
         return [params]
     (i,) = sizes
     if any(not p.keyword_only for p in params[i + 1 :]):
         return [params]
-    spread = Param(f"*{params[i].name}", "_int", None, keyword_only=False)
+    spread = Param(f"*{params[i].name}", params[i].variadic, None, keyword_only=False)
     return [params, [*params[:i], spread, *params[i + 1 :]]]
 
 
@@ -200,7 +207,7 @@ def stubs() -> dict[Path, str]:
         for text in row["signatures"]:
             returns = read(text).returns
             if isinstance(returns, list) and all(name for _, name in returns):
-                results[short(row)] = [name for _, name in returns]
+                results[result_class(row)] = [name for _, name in returns]
 
     template = TEMPLATE.read_text()
     exported = "".join(f'    "{name}",\n' for name in sorted(_core.__all__))
@@ -209,7 +216,9 @@ def stubs() -> dict[Path, str]:
     core = core.replace("# <exported>\n", f"__all__ = [\n{exported}]\n")
     files = {PACKAGE / "_core.pyi": core, PACKAGE / "return_types.pyi": result_classes(results)}
     for module, texts in functions.items():
-        files[PACKAGE / (module.replace(".", "/") + ".pyi")] = submodule(texts)
+        files[PACKAGE / (module.replace(".", "/") + ".pyi")] = submodule(
+            texts, CLASSES.get(module, [])
+        )
     return {path: HEADER + text for path, text in files.items()}
 
 
@@ -218,8 +227,12 @@ def in_order(texts: dict[str, str]) -> str:
     return "".join(texts[name] for name in sorted(texts))
 
 
-def submodule(texts: dict[str, str]) -> str:
-    """The stub of a module that holds nothing but rows of the table."""
+# Classes of the compiled module that are members of submodules, too.
+CLASSES = {"linalg": ["LinAlgError"]}
+
+
+def submodule(texts: dict[str, str], classes: list[str]) -> str:
+    """The stub of a module that holds nothing but rows of the table, and these classes."""
     body = in_order(texts)
     core = [name for name in IMPORTED if mentions(body, name)]
     lines = []
@@ -228,8 +241,11 @@ def submodule(texts: dict[str, str]) -> str:
     if mentions(body, "overload"):
         lines.append("from typing import overload\n")
     lines += ["\n"] * bool(lines)
+    if mentions(body, "return_types"):
+        lines.append("from wengert import return_types\n")
+    lines += [f"from wengert._core import {name} as {name}\n" for name in classes]
     lines.append(wrapped("from wengert._core import ", core))
-    exported = "".join(f'    "{name}",\n' for name in sorted(texts))
+    exported = "".join(f'    "{name}",\n' for name in [*classes, *sorted(texts)])
     return "".join(lines) + f"\n__all__ = [\n{exported}]\n\n" + body
 
 

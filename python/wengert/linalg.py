@@ -4,7 +4,7 @@ The functions are the rows of the operation table named ``linalg.*``, which the 
 hands over in one dictionary.
 """
 
-from wengert._core import _submodules
+from wengert._core import LinAlgError, _submodules
 
 globals().update(_submodules["linalg"])
-__all__ = sorted(_submodules["linalg"])  # noqa: PLE0605
+__all__ = ["LinAlgError", *sorted(_submodules["linalg"])]  # noqa: PLE0604

@@ -35,7 +35,7 @@ def __getattr__(name: str) -> type:
     from wengert._core import operations
 
     for row in operations():
-        for signature in row["signatures"] if row["name"].rpartition(".")[2] == name else ():
+        for signature in row["signatures"] if row["name"].replace(".", "_") == name else ():
             fields = re.findall(r"Tensor (\w+)", signature.partition("->")[2])
             if fields:
                 return _named(name, tuple(fields))

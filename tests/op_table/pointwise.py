@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import scipy.special
 from op_reference import (
     np_addcdiv,
     np_addcmul,
@@ -63,6 +64,7 @@ ROWS = [
     unary("sigmoid", lambda a: 1 / (1 + np.exp(-a)),
         aliases=("nn.functional.sigmoid", "special.expit")),
     unary("erf", np.vectorize(math.erf, otypes=["float64"]), aliases=("special.erf",)),
+    unary("erfinv", scipy.special.erfinv, -0.9, 0.9, aliases=("special.erfinv",), tol=2),
     unary("neg", np.negative, dtypes=NUMBERS, result="same", aliases=("negative",)),
     unary("abs", np.abs, dtypes=NUMBERS, result="same", aliases=("absolute",)),
     unary("sign", lambda a: np.nan_to_num(np.sign(a)) if a.dtype.kind == "f" else np.sign(a),

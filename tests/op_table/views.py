@@ -129,6 +129,8 @@ ROWS = [
     rearrange("atleast_1d", np.atleast_1d, each_shape, forms="f"),
     rearrange("atleast_2d", np.atleast_2d, each_shape, forms="f"),
     rearrange("atleast_3d", np.atleast_3d, each_shape, forms="f"),
+    rearrange("broadcast_tensors", np.broadcast_arrays, lambda g: [S(g(3), g(2, 1)), S(g(2)),
+        S(g(), g(0))], forms="f", view=False, errors=[(S(ones(3), ones(4)), RuntimeError, "3.*4")]),
     scatter("select_scatter", np_select, lambda g: [S(g(2, 3), g(3), 0, 1),
         S(g(2, 3), g(2), -1, -1), S(g(3), g(), 0, 0)],
         errors=[(S(ones(2, 3), ones(2), 0, 1), RuntimeError, "2.*3"),

@@ -227,6 +227,14 @@ impl BoundRow {
             } else {
                 None
             };
+            if param.variadic && positional.is_none_or(|first| !is_sequence(first)) {
+                // The tensors themselves: broadcast_tensors(a, b).
+                next -= positional.is_some() as usize;
+                let all = &call.positional[next..];
+                values.push(Value::Tensors(each_tensor(all.iter(), param.name)?));
+                next = call.positional.len();
+                continue;
+            }
             if param.kind == ParamKind::Size
                 && let Some(first) = positional
                 && !is_sequence(first)
@@ -478,15 +486,21 @@ fn tensors(value: &Bound<'_, PyAny>, name: &str) -> Result<Vec<Tensor>, Mismatch
     if !is_sequence(value) {
         return Err(must_be(name, "tuple of Tensors", value));
     }
+    each_tensor(value.try_iter()?.collect::<PyResult<Vec<_>>>()?.iter(), name)
+}
+
+fn each_tensor<'a, 'py: 'a>(
+    items: impl Iterator<Item = &'a Bound<'py, PyAny>>,
+    name: &str,
+) -> Result<Vec<Tensor>, Mismatch> {
     let mut out = Vec::new();
-    for (i, item) in value.try_iter()?.enumerate() {
-        let item = item?;
+    for (i, item) in items.enumerate() {
         match item.cast::<PyTensor>() {
             Ok(t) => out.push(t.get().tensor()),
             Err(_) => {
                 return Err(Mismatch::Try(format!(
                     "expected Tensor as element {i} in argument '{name}', but got {}",
-                    type_name(&item)
+                    type_name(item)
                 )));
             }
         }

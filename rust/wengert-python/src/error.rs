@@ -18,6 +18,7 @@ struct Classes {
     memory: Py<PyType>,
     overflow: Py<PyType>,
     zero_division: Py<PyType>,
+    linalg: Py<PyType>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
@@ -86,6 +87,12 @@ pub fn install(m: &Bound<'_, PyModule>) -> PyResult<()> {
             "A whole number was divided by zero.",
             &[&py.get_type::<PyZeroDivisionError>(), runtime],
         )?,
+        linalg: new_class(
+            m,
+            "LinAlgError",
+            "A matrix that has not what was asked for: singular, not positive definite, not finite.",
+            &[&py.get_type::<PyValueError>(), runtime],
+        )?,
     };
     // The module is initialised once per process; a second initialisation keeps the first classes.
     let _ = CLASSES.set(py, classes);
@@ -112,6 +119,7 @@ pub fn to_py(mut error: Error) -> PyErr {
             Kind::Memory => &classes.memory,
             Kind::Overflow => &classes.overflow,
             Kind::ZeroDivision => &classes.zero_division,
+            Kind::LinAlg => &classes.linalg,
             Kind::Unsupported => return PyNotImplementedError::new_err(text),
             _ => return PyRuntimeError::new_err(text),
         };

@@ -33,8 +33,16 @@ enum Given {
     Index,
     /// A matrix of truth values.
     Mask,
+    /// A matrix whose diagonal outweighs the rest, so that it has all factorisations.
+    Regular,
+    /// A tensor of these sizes, where -1 is the width of the matrices.
+    Shaped(&'static [i64]),
+    /// Two vectors as long as the matrices are wide, as a list.
+    Vectors,
 }
-use Given::{Batch, Index, Int, Ints, Mask, Number, RowMajor, Type, Vector, Width};
+use Given::{
+    Batch, Index, Int, Ints, Mask, Number, Regular, RowMajor, Shaped, Type, Vector, Vectors, Width,
+};
 
 /// By row and parameter; `NAME_copy` is given what `NAME` is.
 #[rustfmt::skip]
@@ -42,37 +50,64 @@ const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("addmv",                  &[("input", Vector), ("vec", Vector)]),
     ("as_strided",             &[("stride", RowMajor)]),
     ("as_strided_scatter",     &[("stride", RowMajor)]),
+    ("avg_pool1d",             &[("kernel_size", Ints(&[1]))]),
     ("baddbmm",                &[("input", Batch), ("batch1", Batch), ("batch2", Batch)]),
     ("bmm",                    &[("input", Batch), ("mat2", Batch)]),
+    ("cholesky",               &[("input", Regular)]),
     ("chunk",                  &[("chunks", Int(1))]),
     ("clamp",                  &[("min", Number(0.2))]),
+    ("conv1d",                 &[("weight", Shaped(&[1, -1, 1]))]),
+    ("conv2d",                 &[("input", Shaped(&[1, -1, -1])), ("weight", Shaped(&[1, 1, 1, 1]))]),
+    ("conv3d",                 &[("input", Shaped(&[1, 1, -1, -1])), ("weight", Shaped(&[1, 1, 1, 1, 1]))]),
+    ("cross",                  &[("input", Shaped(&[-1, 3])), ("other", Shaped(&[-1, 3])), ("dim", Int(1))]),
     ("diagonal_scatter",       &[("src", Vector)]),
     ("dot",                    &[("input", Vector), ("tensor", Vector)]),
     ("dsplit",                 &[("input", Batch), ("sections", Int(1))]),
     ("fill",                   &[("value", Number(1.0))]),
     ("fill_",                  &[("value", Number(1.0))]),
+    ("group_norm",             &[("num_groups", Int(1))]),
     ("hsplit",                 &[("sections", Int(1))]),
     ("index_add",              &[("index", Index)]),
     ("index_copy",             &[("index", Index)]),
     ("index_fill",             &[("index", Index), ("value", Number(1.0))]),
     ("index_select",           &[("index", Index)]),
     ("inner",                  &[("input", Vector), ("other", Vector)]),
+    ("inverse",                &[("input", Regular)]),
+    ("kron",                   &[("input", Vector), ("other", Vector)]),
+    ("kthvalue",               &[("k", Int(1))]),
+    ("linalg.cholesky",        &[("A", Regular)]),
+    ("linalg.cond",            &[("A", Regular)]),
+    ("linalg.cross",           &[("input", Shaped(&[-1, 3])), ("other", Shaped(&[-1, 3]))]),
+    ("linalg.solve",           &[("A", Regular)]),
+    ("linalg.solve_ex",        &[("A", Regular)]),
     ("linspace",               &[("start", Number(0.0)), ("end", Number(1.0))]),
     ("logspace",               &[("start", Number(0.0)), ("end", Number(1.0))]),
     ("masked_fill",            &[("mask", Mask), ("value", Number(1.0))]),
+    ("matrix_power",           &[("n", Int(3))]),
+    ("max_pool1d",             &[("kernel_size", Ints(&[1]))]),
+    ("max_pool2d",             &[("input", Shaped(&[1, -1, -1])), ("kernel_size", Ints(&[1]))]),
+    ("meshgrid",               &[("tensors", Vectors)]),
     ("movedim",                &[("source", Ints(&[0])), ("destination", Ints(&[1]))]),
     ("multinomial",            &[("num_samples", Int(1))]),
     ("mv",                     &[("vec", Vector)]),
     ("narrow",                 &[("start", Int(0)), ("length", Int(1))]),
+    ("nn.functional.avg_pool2d", &[("input", Shaped(&[1, -1, -1])), ("kernel_size", Ints(&[1]))]),
+    ("nn.functional.batch_norm", &[("running_mean", Vector), ("running_var", Vector)]),
     ("nn.functional.nll_loss", &[("target", Index)]),
+    ("nn.functional.pad",      &[("pad", Ints(&[1, 1]))]),
     ("outer",                  &[("input", Vector), ("vec2", Vector)]),
     ("permute",                &[("dims", Ints(&[1, 0]))]),
+    ("repeat",                 &[("repeats", Ints(&[2, 1]))]),
+    ("repeat_interleave",      &[("repeats", Int(2))]),
+    ("roll",                   &[("shifts", Ints(&[1])), ("dims", Ints(&[0]))]),
     ("select",                 &[("index", Int(0))]),
     ("select_scatter",         &[("src", Vector), ("index", Int(0))]),
     ("split",                  &[("split_size", Int(1))]),
     ("split_with_sizes",       &[("split_sizes", Width)]),
     ("tensor_split",           &[("sections", Int(1))]),
+    ("tile",                   &[("dims", Ints(&[2, 1]))]),
     ("to",                     &[("dtype", Type(DType::Float64))]),
+    ("topk",                   &[("k", Int(1))]),
     ("unflatten",              &[("sizes", Width)]),
     ("unfold",                 &[("size", Int(1)), ("step", Int(1))]),
     ("unsafe_chunk",           &[("chunks", Int(1))]),
@@ -147,6 +182,16 @@ impl Given {
             (Batch, _) => Value::Tensor(tensor(&[1, side, side], dtype)?),
             (Index, _) => Value::Tensor(tensor(&[side], DType::Int64)?),
             (Mask, _) => Value::Tensor(tensor(&[side, side], DType::Bool)?),
+            (Regular, _) => {
+                let unit = ops::create::eye(side, None, Some(dtype))?;
+                let weight = Tensor::full(&[], 2.0 * side as f64, dtype)?;
+                Value::Tensor(ops::add(&tensor(&[side, side], dtype)?, &ops::mul(&unit, &weight)?)?)
+            }
+            (Shaped(sizes), _) => {
+                let sizes: Vec<i64> = sizes.iter().map(|&s| if s < 0 { side } else { s }).collect();
+                Value::Tensor(tensor(&sizes, dtype)?)
+            }
+            (Vectors, _) => Value::Tensors(vec![tensor(&[side], dtype)?, tensor(&[side], dtype)?]),
         })
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     Overflow,
     /// Integer division by zero.
     ZeroDivision,
+    /// A matrix without what was asked for: singular, not positive definite, not finite.
+    LinAlg,
     /// The operation does not exist for these arguments (yet).
     Unsupported,
     /// Raised by the embedding language; the payload carries the original.

@@ -37,6 +37,7 @@ pub(crate) mod compose;
 pub(crate) mod each;
 pub mod indexing;
 pub(crate) mod lift;
+pub(crate) mod linalg;
 pub(crate) mod product;
 mod random;
 pub(crate) mod rules;

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod gemm;
 pub mod interrupt;
 pub mod isa;
+pub mod linalg;
 pub mod math;
 pub mod reduce;
 pub mod rows;

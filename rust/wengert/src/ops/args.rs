@@ -9,6 +9,7 @@
 //! | type | accepts |
 //! |---|---|
 //! | (none), `Tensor?`, `Tensor[]` | tensors; a sequence of tensors |
+//! | `Tensor...` | a sequence of tensors, or the tensors as positional arguments |
 //! | `Operand` | a tensor or a Python number, which arrives as a wrapped 0-d tensor |
 //! | `Number`, `Number?` | a Python number or a 0-d tensor |
 //! | `int`, `int?`, `float`, `float?`, `bool`, `bool?`, `str`, `str?` | the Python types |
@@ -159,6 +160,8 @@ pub struct Param {
     pub optional: bool,
     /// Whether it must be given by name.
     pub keyword_only: bool,
+    /// Whether its items may be positional arguments themselves.
+    pub variadic: bool,
     /// What it is when not given; `None` if it must be.
     pub default: Option<Value>,
     /// The default as written.
@@ -203,7 +206,7 @@ impl Signature {
             };
             let kind = match type_text {
                 "Tensor" => ParamKind::Tensor,
-                "Tensor[]" => ParamKind::Tensors,
+                "Tensor[]" | "Tensor..." => ParamKind::Tensors,
                 "Operand" => ParamKind::Operand,
                 "Number" => ParamKind::Number,
                 "int" => ParamKind::Int,
@@ -225,6 +228,7 @@ impl Signature {
                 kind,
                 optional,
                 keyword_only,
+                variadic: type_text == "Tensor...",
                 default,
                 default_text,
             });

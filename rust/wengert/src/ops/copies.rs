@@ -20,10 +20,13 @@ fn copied(view: impl Into<Output>) -> Result<Output> {
 
 macro_rules! copy {
     ($name:literal, [$($sig:literal),+], |$c:ident| $view:expr) => {
+        copy!($name, [$($sig),+], FUNCTION | OUT, |$c| $view)
+    };
+    ($name:literal, [$($sig:literal),+], $tags:expr, |$c:ident| $view:expr) => {
         Row::make(
             concat!($name, "_copy"),
             &[$($sig),+],
-            FUNCTION | OUT,
+            $tags,
             &[concat!(" What the view `", $name, "` gives, in new memory.")],
             |$c| copied($view),
         )
@@ -58,7 +61,7 @@ pub const ROWS: &[Row] = &[
         unfold(c.tensor(0), c.int(1), c.int(2), c.int(3))?
     })
     .batched(Batching::Axes { extra: 0 }),
-    copy!("narrow", ["(input, dim: int, start: int, length: int)"], |c| {
+    copy!("narrow", ["(input, dim: int, start: int, length: int)"], FUNCTION | METHOD | OUT, |c| {
         narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?
     })
     .batched(Batching::Axes { extra: 0 }),

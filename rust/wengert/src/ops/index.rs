@@ -8,7 +8,7 @@ use super::places::{Combine, Outside, Places, Positions};
 use super::pointwise::store_apart;
 use super::select::fill_where;
 use super::tags::*;
-use super::{Call, Dest, Row, cast, create, view};
+use super::{Call, Dest, Row, binary, cast, compare, create, view};
 use crate::batch::{Batching, compose};
 use crate::layout::{Dims, ShapeText, wrap_dim};
 use crate::tensor::Tensor;
@@ -429,7 +429,8 @@ pub fn index_fill(
     })
 }
 
-/// [`gather`] with the other axes broadcast; of the flattened tensor if there is no axis.
+/// [`gather`] with the other axes broadcast; of the flattened tensor if there is no axis. Along an
+/// axis negative indices count from its end.
 ///
 /// # Errors
 /// As those of [`gather`]; shapes do not broadcast.
@@ -472,7 +473,12 @@ pub fn take_along_dim(x: &Tensor, indices: &Tensor, dim: Option<i64>) -> Result<
         }
         view::expand_to(t, &shape)
     };
-    gather(&spread(x)?, dim, &spread(indices)?)
+    let size = x.shape().get(d).map_or(1, |&s| s as i64);
+    let from_end = compare::lt(indices, &Tensor::wrapped(Scalar::Int(0))?)?;
+    let known = compare::ge(indices, &Tensor::wrapped(Scalar::Int(-size))?)?;
+    let counted = binary::add(indices, &Tensor::wrapped(Scalar::Int(size))?)?;
+    let negative = compare::logical_and(&from_end, &known)?;
+    gather(&spread(x)?, dim, &spread(&binary::where_(&negative, &counted, indices)?)?)
 }
 
 /// The elements with the given numbers in row-major order; negative ones count from the end.

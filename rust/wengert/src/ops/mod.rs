@@ -27,11 +27,14 @@ pub mod embedding;
 pub mod extrema;
 pub mod fused;
 pub mod index;
+pub mod integer;
 pub mod join;
+pub mod linalg;
 pub mod macros;
 pub mod matmul;
 pub mod moments;
 pub mod norm;
+pub mod normalise;
 pub mod part;
 pub mod pieces;
 pub mod places;
@@ -39,14 +42,17 @@ pub mod pointwise;
 pub(crate) mod product;
 pub mod random;
 pub mod reduce;
+pub mod repeat;
 pub mod scan;
 pub mod select;
 pub mod shapes;
+pub mod sort;
 pub mod strided;
 pub mod ternary;
 pub mod triangle;
 pub mod unary;
 pub mod view;
+pub mod window;
 
 use crate::batch::Batching;
 use crate::layout::ShapeText;
@@ -319,21 +325,33 @@ const FAMILIES: &[&[Row]] = &[
     embedding::ROWS,
     extrema::ROWS,
     index::ROWS,
+    integer::ROWS,
     join::ROWS,
+    linalg::cholesky::ROWS,
+    linalg::composed::ROWS,
+    linalg::lu::ROWS,
+    linalg::norms::ROWS,
+    linalg::pseudo::ROWS,
+    linalg::qr::ROWS,
+    linalg::spectral::ROWS,
     matmul::ROWS,
     moments::ROWS,
     norm::ROWS,
+    normalise::ROWS,
     pieces::ROWS,
     random::ROWS,
     reduce::ROWS,
+    repeat::ROWS,
     scan::ROWS,
     select::ROWS,
     shapes::ROWS,
+    sort::ROWS,
     strided::ROWS,
     ternary::ROWS,
     triangle::ROWS,
     unary::ROWS,
     view::ROWS,
+    window::ROWS,
     fused::cross_entropy::ROWS,
     fused::linear::ROWS,
     fused::loss::ROWS,

@@ -2,7 +2,7 @@
 
 use super::reduce::{Mask, axes, count, run, with_axes};
 use super::tags::*;
-use super::{Args, Call, Dest, Row, binary, cast, compare, unary};
+use super::{Args, Call, Dest, Row, binary, cast, compare, linalg, unary};
 use crate::batch::Batching;
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, ValuesOnly, record};
 use crate::kernels::reduce::Reduction;
@@ -127,6 +127,7 @@ fn norm(c: &Args) -> Result<Tensor> {
     let order = match c.opt_str(1) {
         None => c.opt_number(1).map_or(2.0, |n| n.to_f64()),
         Some("fro") => 2.0,
+        Some("nuc") => return linalg::norms::nuclear(c.tensor(0), c.opt_ints(2), c.bool(3)),
         Some("inf") => f64::INFINITY,
         Some("-inf") => f64::NEG_INFINITY,
         Some(other) => bail!(Unsupported, "norm", "the order '{other}' is not supported"),

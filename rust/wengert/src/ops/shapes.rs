@@ -1,10 +1,10 @@
 //! Views with a name of their own that are compositions of others.
 
 use super::tags::*;
-use super::view::{reshape_to, transpose, unsqueeze, view};
+use super::view::{expand_to, reshape_to, transpose, unsqueeze, view};
 use super::{Output, Row};
 use crate::batch::{Batching, axes};
-use crate::layout::{Dims, wrap_dim};
+use crate::layout::{self, Dims, wrap_dim};
 use crate::tensor::Tensor;
 use crate::{DType, Result, bail};
 use smallvec::SmallVec;
@@ -89,6 +89,15 @@ fn all_at_least(tensors: &[Tensor], ndim: usize) -> Result<Output> {
     Ok(tensors.iter().map(|t| at_least(t, ndim)).collect::<Result<Vec<_>>>()?.into())
 }
 
+/// The tensors expanded to their common shape.
+fn broadcast_tensors(tensors: &[Tensor]) -> Result<Output> {
+    let mut shape = Dims::new();
+    for t in tensors {
+        shape = layout::broadcast("broadcast_tensors", &shape, t.shape())?;
+    }
+    Ok(tensors.iter().map(|t| expand_to(t, &shape)).collect::<Result<Vec<_>>>()?.into())
+}
+
 const VIEWS: u32 = FUNCTION | METHOD | VIEW;
 
 /// This family's rows.
@@ -137,8 +146,15 @@ pub const ROWS: &[Row] = &[
     )
     .batched(Batching::First),
     Row::make(
+        "broadcast_tensors",
+        &["(tensors: Tensor...) -> Tensor[]"],
+        FUNCTION | VIEW,
+        &[" Views of several tensors, expanded to the shape they have in common."],
+        |c| broadcast_tensors(c.tensors(0)),
+    ),
+    Row::make(
         "atleast_1d",
-        &["(input)", "(tensors: Tensor[]) -> Tensor[]"],
+        &["(input)", "(tensors: Tensor...) -> Tensor[]"],
         FUNCTION | VIEW,
         &[" With at least one axis; of several tensors, each."],
         |c| match c.overload {
@@ -148,7 +164,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::make(
         "atleast_2d",
-        &["(input)", "(tensors: Tensor[]) -> Tensor[]"],
+        &["(input)", "(tensors: Tensor...) -> Tensor[]"],
         FUNCTION | VIEW,
         &[" With at least two axes; of several tensors, each."],
         |c| match c.overload {
@@ -158,7 +174,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::make(
         "atleast_3d",
-        &["(input)", "(tensors: Tensor[]) -> Tensor[]"],
+        &["(input)", "(tensors: Tensor...) -> Tensor[]"],
         FUNCTION | VIEW,
         &[" With at least three axes; of several tensors, each."],
         |c| match c.overload {

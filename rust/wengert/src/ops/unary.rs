@@ -202,6 +202,13 @@ pointwise_rows! {
         x saves(x): |g| g * exp(&-(x * x))? * -FRAC_2_SQRT_PI
     }
 
+    /// The inverse of [`erf()`]: infinite at ±1, NaN beyond.
+    erfinv(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.erfinv"] => {
+        float: math::erfinv(x as f64) as T,
+    } "ErfinvBackward0" {
+        x saves(y): |g| g * exp(&(y * y))? * FRAC_2_SQRT_PI.recip()
+    }
+
     /// `sin(πx) / πx`, and 1 at 0.
     sinc(x) -> y: "(input)", Float, ALL_FORMS, aka ["special.sinc"] => {
         float: {

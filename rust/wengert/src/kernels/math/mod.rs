@@ -61,7 +61,7 @@ mod root;
 mod trig;
 
 pub use atan::atan;
-pub use erf::{erf, erfc};
+pub use erf::{erf, erfc, erfinv};
 pub use exp::{exp, exp2, expm1};
 pub use hyperbolic::{cosh, sigmoid, sinh, tanh};
 pub use log::{ln, log1p, log2, log10, logsigmoid, softplus};
