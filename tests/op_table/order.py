@@ -152,11 +152,6 @@ def np_attention(q, k, v, mask=None, p=0.0, is_causal=False, scale=None):
     return e / e.sum(-1, keepdims=True) @ v
 
 
-def np_cosine(a, b, dim=1, eps=1e-8):
-    size = lambda t: np.maximum(np.sqrt((t * t).sum(dim, keepdims=True)), eps)  # noqa: E731
-    return (a / size(a) * (b / size(b))).sum(dim)
-
-
 def along(g):
     return [S(g(*s), dim=d) for s in ((5,), (3, 4), (2, 3, 4)) for d in range(-1, len(s))]
 
@@ -278,7 +273,4 @@ ROWS = [
         tol=16, limits=HALF, errors=[(S(ones(2), ones(2), ones(2)), RuntimeError, "2 dim"),
         (S(ones(1, 1), ones(1, 1), ones(1, 1), ones(1, 1), is_causal=True), RuntimeError,
         "causal")]),
-    Op("cosine_similarity", np_cosine, lambda g: [S(g(2, 3), g(2, 3)), S(g(2, 3), g(1, 3)),
-        S(g(4), g(4), dim=0)], "f", REAL, scale=1, tol=16,
-        aliases=("nn.functional.cosine_similarity",)),
 ]  # fmt: skip

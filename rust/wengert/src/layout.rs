@@ -147,9 +147,9 @@ impl Layout {
         let repr = if ndim <= INLINE {
             let (mut dims, mut steps) = ([0; INLINE], [0; INLINE]);
             // A loop, because a call of memcpy for one or two numbers costs more than they do.
-            for i in 0..ndim {
-                dims[i] = shape[i];
-                steps[i] = strides[i];
+            for (i, (dim, step)) in dims.iter_mut().zip(&mut steps).enumerate().take(ndim) {
+                *dim = shape[i];
+                *step = strides[i];
             }
             Repr::Inline { ndim: ndim as u8, shape: dims, strides: steps }
         } else {

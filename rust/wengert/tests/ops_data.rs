@@ -499,7 +499,7 @@ fn the_gradient_of_dropout_is_its_mask_also_in_place() {
 
 #[test]
 fn what_is_overwritten_has_a_gradient_of_zero() {
-    let names = ["NormalBackward0", "ZeroBackward0", "FillBackward2", "BernoulliBackward1"];
+    let names = ["NormalBackward0", "ZeroBackward0", "FillBackward3", "BernoulliBackward1"];
     for (name, whole) in names.into_iter().flat_map(|name| [(name, true), (name, false)]) {
         let x = counted(&[3, 2]);
         let y = &x * 2.0;
@@ -509,7 +509,7 @@ fn what_is_overwritten_has_a_gradient_of_zero() {
         match name {
             "NormalBackward0" => ops::random::random_(&target, "normal", name, normal, None),
             "ZeroBackward0" => ops::create::zero_(&target),
-            "FillBackward2" => ops::create::fill_(&target, &p),
+            "FillBackward3" => ops::create::fill_(&target, &p),
             _ => ops::random::bernoulli_(&target, &p, None),
         }
         .unwrap();

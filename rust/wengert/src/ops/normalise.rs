@@ -3,9 +3,7 @@
 use super::fused::softmax::softmax;
 use super::tags::*;
 use super::view::{reshape_to, transpose};
-use super::{
-    Args, Output, Row, binary, cast, compare, dropout, matmul, moments, norm, repeat, unary,
-};
+use super::{Args, Output, Row, binary, cast, compare, dropout, matmul, moments, repeat, unary};
 use crate::batch::Batching;
 use crate::graph::GradMode;
 use crate::layout::Dims;
@@ -259,19 +257,6 @@ fn attention(c: &Args) -> Result<Output> {
     Ok(matmul::matmul(&weights, &v)?.into())
 }
 
-/// The cosine of the angle between vectors along an axis.
-fn cosine_similarity(c: &Args) -> Result<Output> {
-    let (a, b, dim, eps) = (c.tensor(0), c.tensor(1), c.int(2), c.float(3));
-    let unit = |t: &Tensor| -> Result<Tensor> {
-        let size = norm::vector_norm(t, 2.0, Some(&[dim]), true, None)?;
-        super::div(t, &binary::clamp_min(&size, &binary::number(eps)?)?)
-    };
-    let shape = crate::layout::broadcast("cosine_similarity", a.shape(), b.shape())?;
-    let wide = |t: &Tensor| super::view::expand_to(t, &shape);
-    let product = binary::mul(&unit(&wide(a)?)?, &unit(&wide(b)?)?)?;
-    Ok(super::reduce::sum(&product, Some(&[dim]), false, None)?.into())
-}
-
 /// This family's rows.
 pub const ROWS: &[Row] = &[
     Row {
@@ -326,14 +311,4 @@ pub const ROWS: &[Row] = &[
         ],
         attention,
     ),
-    Row {
-        aliases: &["nn.functional.cosine_similarity"],
-        ..Row::make(
-            "cosine_similarity",
-            &["(x1, x2, dim: int = 1, eps: float = 1e-8)"],
-            FUNCTION,
-            &[" The cosine of the angle between vectors along an axis."],
-            cosine_similarity,
-        )
-    },
 ];
