@@ -93,6 +93,8 @@ const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("narrow",                 &[("start", Int(0)), ("length", Int(1))]),
     ("nn.functional.avg_pool2d", &[("input", Shaped(&[1, -1, -1])), ("kernel_size", Ints(&[1]))]),
     ("nn.functional.batch_norm", &[("running_mean", Vector), ("running_var", Vector)]),
+    ("nn.functional.cosine_embedding_loss", &[("target", Vector)]),
+    ("nn.functional.glu",      &[("input", Shaped(&[-1, 2]))]),
     ("nn.functional.nll_loss", &[("target", Index)]),
     ("nn.functional.pad",      &[("pad", Ints(&[1, 1]))]),
     ("outer",                  &[("input", Vector), ("vec2", Vector)]),
