@@ -28,6 +28,11 @@ def test_tensordot(a, b, dims):
     np.testing.assert_allclose(found.numpy(), np.tensordot(a.numpy(), b.numpy(), dims))
 
 
+def test_an_axis_of_length_one_goes_with_any():
+    a, b = torch.arange(2.0).reshape(1, 1, 2), torch.ones(2, 1, 3)
+    assert torch.tensordot(a, b, ([0], [0])).tolist() == [[[[0.0] * 3], [[2.0] * 3]]]
+
+
 def test_tensordot_has_gradients_and_batches():
     a, b = (make_tensor(3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert gradcheck(lambda a, b: torch.tensordot(a, b, ([1], [1])), (a, b), check_forward_ad=True)

@@ -28,7 +28,7 @@ def tensordot(
         The tensors.
     dims : int or pair of sequences of int
         How many of the last axes of `a` and of the first axes of `b` are summed over; or which axes
-        of `a` with which of `b`.
+        of `a` with which of `b`. An axis of length 1 goes with one of any length.
     out : Tensor, optional
         Where to write the result, which is of shape (other axes of `a`, other axes of `b`).
 
@@ -60,7 +60,11 @@ def tensordot(
         raise RuntimeError("both dimension lists should have same length")
     ours, theirs = (_axes(t, axes) for t, axes in zip((a, b), dims, strict=True))
     for i, j in zip(ours, theirs, strict=True):
-        if a.shape[i] != b.shape[j]:
+        if b.shape[j] == 1:
+            a = a.sum(i, keepdim=True)
+        elif a.shape[i] == 1:
+            b = b.sum(j, keepdim=True)
+        elif a.shape[i] != b.shape[j]:
             raise RuntimeError(
                 "contracted dimensions need to match, but first has size "
                 f"{a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}"

@@ -96,6 +96,7 @@ const GIVEN: &[(&str, &[(&str, Given)])] = &[
     ("nn.functional.cosine_embedding_loss", &[("target", Vector)]),
     ("nn.functional.glu",      &[("input", Shaped(&[-1, 2]))]),
     ("nn.functional.nll_loss", &[("target", Index)]),
+    ("nn.functional.prelu",    &[("weight", Vector)]),
     ("nn.functional.pad",      &[("pad", Ints(&[1, 1]))]),
     ("outer",                  &[("input", Vector), ("vec2", Vector)]),
     ("permute",                &[("dims", Ints(&[1, 0]))]),
