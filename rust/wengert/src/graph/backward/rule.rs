@@ -3,8 +3,9 @@
 
 use crate::graph::accumulate::conform;
 use crate::graph::arena::NodeRef;
+use crate::graph::context::Context;
 use crate::graph::masked;
-use crate::graph::node::{Context, Edge, Gradients, Node, OutputMeta};
+use crate::graph::node::{Edge, Gradients, Node, OutputMeta};
 use crate::profile;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
