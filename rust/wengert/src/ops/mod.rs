@@ -36,6 +36,7 @@ pub mod moments;
 pub mod norm;
 pub mod normalise;
 pub mod part;
+pub mod permute;
 pub mod pieces;
 pub mod places;
 pub mod pointwise;
@@ -338,6 +339,8 @@ const FAMILIES: &[&[Row]] = &[
     moments::ROWS,
     norm::ROWS,
     normalise::ROWS,
+    part::ROWS,
+    permute::ROWS,
     pieces::ROWS,
     random::ROWS,
     reduce::ROWS,
