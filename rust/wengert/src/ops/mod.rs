@@ -32,6 +32,7 @@ pub mod join;
 pub mod linalg;
 pub mod macros;
 pub mod matmul;
+pub(crate) mod matvec;
 pub mod moments;
 pub mod norm;
 pub mod normalise;
@@ -46,7 +47,9 @@ pub mod reduce;
 pub mod repeat;
 pub mod scan;
 pub mod select;
+pub mod sequence;
 pub mod shapes;
+pub mod slices;
 pub mod sort;
 pub mod strided;
 pub mod ternary;
@@ -347,7 +350,9 @@ const FAMILIES: &[&[Row]] = &[
     repeat::ROWS,
     scan::ROWS,
     select::ROWS,
+    sequence::ROWS,
     shapes::ROWS,
+    slices::ROWS,
     sort::ROWS,
     strided::ROWS,
     ternary::ROWS,
