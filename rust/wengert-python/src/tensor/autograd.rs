@@ -1,7 +1,7 @@
 //! Autograd: what a tensor knows of its history, its gradient, and who watches it.
 //!
 //! The engine's words behind Python's names; what takes more than a line is in
-//! [`autograd`](crate::autograd), [`hooks`](crate::hooks) and [`subclass`](crate::subclass).
+//! [`autograd`](crate::autograd), [`hooks`] and [`subclass`].
 
 use super::{PyTensor, wrap};
 use crate::error::OrRaise;
