@@ -15,6 +15,7 @@ from wengert import _core
 from wengert._core import Tensor
 from wengert.autograd.function import Function
 from wengert.utils._pytree import (
+    TreeSpec,
     _broadcast_to_and_flatten,
     tree_flatten,
     tree_unflatten,

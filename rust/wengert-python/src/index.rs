@@ -85,6 +85,10 @@ fn item<'py>(key: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
     if let Some(Scalar::Int(i)) = number(key)? {
         return Ok(Item::At(i));
     }
+    // Whatever says by `__index__` that it stands for an integer.
+    if let Ok(i) = key.extract::<i64>() {
+        return Ok(Item::At(i));
+    }
     Err(PyIndexError::new_err(format!(
         "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid \
          indices (got {})",

@@ -7,8 +7,9 @@
 //! the slot that PyO3 made.
 //!
 //! Such code runs without PyO3's count, which decides one thing: whether a `Py` that is dropped
-//! is given back at once. None is dropped here, and the engine keeps its own as
-//! [`Held`](crate::held::Held), which does not rely on the count.
+//! is given back at once or when PyO3 is next entered. What the engine drops is
+//! [`Held`](crate::held::Held), which does not rely on the count; what remains are exceptions that were
+//! thought better of, which can wait.
 //!
 //! PyO3 has no way to name a slot function, and the stable interface of CPython none to change a slot
 //! of a class. The slots are therefore **written where they lie**: the fields of a type object that

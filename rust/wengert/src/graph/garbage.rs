@@ -17,7 +17,8 @@
 //! language's collector can see such a cycle if the tensor's object shows it the closure. [`hosts`]
 //! enumerates the objects that are owned through one handle *and through nothing else*: it goes on
 //! from a tensor or node only when it has come there as often as the count says. Showing less than
-//! there is only means that a cycle stays; showing more would free what lives.
+//! there is only means that a cycle stays; showing more would free what lives. So collections of young
+//! objects, which come every few hundred allocations, are shown no more than the [`NEAR`] surroundings.
 //!
 //! Both look without a lock on the whole graph. That is sound, because a thread that works on a graph
 //! holds a handle to where it entered, which neither walk has seen: everything behind it counts as

@@ -117,6 +117,12 @@ pub trait Body {
 
 /// The loops of `B`, one per instruction set.
 pub const fn levels<B: Body>() -> Table {
+    levels_to::<B, true>()
+}
+
+/// [`levels`], but for the widest vectors if they are not worth their code: simple arithmetic on whole
+/// numbers waits for memory with narrower ones, too, and there are six types of them.
+pub const fn levels_to<B: Body, const WIDEST: bool>() -> Table {
     unsafe fn baseline<B: Body>(ptrs: *const *mut u8, strides: *const isize, n: usize) {
         // SAFETY: the caller's promises are passed on unchanged.
         unsafe { B::run(ptrs, strides, n) }
@@ -141,7 +147,7 @@ pub const fn levels<B: Body>() -> Table {
     #[cfg(target_arch = "x86_64")]
     {
         table[Isa::Avx2 as usize] = avx2::<B>;
-        table[Isa::Avx512 as usize] = avx512::<B>;
+        table[Isa::Avx512 as usize] = if WIDEST { avx512::<B> } else { avx2::<B> };
     }
     table
 }
@@ -428,10 +434,10 @@ macro_rules! pointwise {
             }
         }
         $loops[$crate::DType::$dtype as usize] =
-            Some($crate::kernels::rows::levels::<$crate::kernels::rows::Rows<
-                Row,
-                ($($crate::pointwise!(@operand $T $($kind)?),)+),
-            >>());
+            Some($crate::kernels::rows::levels_to::<
+                $crate::kernels::rows::Rows<Row, ($($crate::pointwise!(@operand $T $($kind)?),)+)>,
+                { $crate::DType::$dtype.is_floating() },
+            >());
     };
 
     (@kinds ($($arg:ident $(: $kind:ident)?),+)) => {
