@@ -28,7 +28,7 @@
 //! * [`each`]: the loop over examples.
 //! * [`backward`]: gradients inside `vmap`, and of many cotangents at once.
 //! * [`lift`], [`product`]: the engine's functions on batched tensors, for rules for backward.
-//! * [`tensors`]: operators and attributes that are no rows.
+//! * `tensors`: operators and attributes that are no rows.
 
 mod align;
 pub(crate) mod axes;

@@ -1,9 +1,10 @@
 //! Gradients on their way into tensors: shape and type, sums, and the end at a leaf.
 
 use super::arena::NodeRef;
+use super::context::Context;
 use super::explain::{self, Story};
 use super::mode::is_tracking;
-use super::node::{ACCUMULATOR_SEQ, Context, Gradients, Node, Op, OutputMeta, State};
+use super::node::{ACCUMULATOR_SEQ, Gradients, Node, Op, OutputMeta, State};
 use super::record::recording;
 use super::site::Site;
 use crate::layout::Layout;

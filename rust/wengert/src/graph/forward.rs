@@ -27,9 +27,10 @@
 //! tangent of a new tensor shares no memory with the tangents it was computed from.
 
 use super::backward::caught;
+use super::context::Context;
 use super::masked;
 use super::mode::{self, FORWARD, RECORD, switch};
-use super::node::{Context, Gradients, Op};
+use super::node::{Gradients, Op};
 use super::record::attach;
 use super::transpose::transpose;
 use crate::ops::{cast, create, view};

@@ -4,10 +4,11 @@
 //! by copying the result into the target's memory; the target then takes over the result's
 //! history. Whatever the rule saved lies in memory that the write does not reach.
 
+use super::context::Context;
 use super::explain;
 use super::forward;
 use super::mode::{self, WithoutForward};
-use super::node::{Context, Edge, Gradients, Op};
+use super::node::{Edge, Gradients, Op};
 use super::record::record;
 use crate::ops::cast;
 use crate::ops::strided::{AsStrided, Strided, Window};

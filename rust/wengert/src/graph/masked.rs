@@ -21,7 +21,8 @@
 //!
 //! A pass asks the thread once, when it begins; nobody else pays for the question.
 
-use super::node::{Context, Gradients, Op};
+use super::context::Context;
+use super::node::{Gradients, Op};
 use crate::Result;
 use crate::ops::binary::masked;
 use crate::per_thread::here;

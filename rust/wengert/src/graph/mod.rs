@@ -19,7 +19,7 @@
 //! weakly, it knows the leaf strongly.
 //!
 //! * [`arena`]: where nodes live and how they die.
-//! * [`node`]: what a node is; saved tensors and their versions; [`attributes`]: what it shows.
+//! * [`node`]: what a node is; [`context`]: what its rule sees; [`attributes`]: what it shows.
 //! * [`mode`]: whether recording is on.
 //! * [`mod@forward`]: tangents, computed along with the values; `transpose`: from rules for backward.
 //! * [`inference`]: inference mode; [`anomaly`]: which operation a NaN comes from; [`masked`]: no NaN
@@ -45,6 +45,7 @@ pub mod backward;
 mod call;
 pub mod census;
 mod commit;
+pub mod context;
 pub mod custom;
 pub mod explain;
 pub(crate) mod fork;
@@ -69,10 +70,11 @@ pub mod watch;
 pub use arena::{NodeRef, SLOT_BYTES, WeakNodeRef, live_nodes};
 pub use attributes::{Attribute, Attributes};
 pub use backward::{Backward, backward, backward_at, grad, grad_at};
+pub use context::Context;
 pub use hooks::{Hook, Host, LeafHook, PostHook, PreHook, Replaced, TensorHook};
 pub use inference::is_inference_mode;
 pub use mode::{GradMode, ValuesOnly, is_grad_enabled, set_grad_enabled};
-pub use node::{Context, Edge, Gradients, Node, Op};
+pub use node::{Edge, Gradients, Node, Op};
 pub use point::Point;
 pub use record::{Saves, record, record_many};
 pub use site::Site;

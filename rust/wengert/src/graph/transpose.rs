@@ -15,9 +15,10 @@
 use super::accumulate::{add_up, conform};
 use super::arena::NodeRef;
 use super::backward::apply;
+use super::context::Context;
 use super::masked::is_masked;
 use super::mode::{self, Recording};
-use super::node::{ACCUMULATOR_SEQ, Context, Edge, Gradients, Op};
+use super::node::{ACCUMULATOR_SEQ, Edge, Gradients, Op};
 use crate::Result;
 use crate::ops::{cast, view};
 use crate::tensor::Tensor;

@@ -32,10 +32,12 @@ pub mod join;
 pub mod linalg;
 pub mod macros;
 pub mod matmul;
+pub(crate) mod matvec;
 pub mod moments;
 pub mod norm;
 pub mod normalise;
 pub mod part;
+pub mod permute;
 pub mod pieces;
 pub mod places;
 pub mod pointwise;
@@ -45,7 +47,9 @@ pub mod reduce;
 pub mod repeat;
 pub mod scan;
 pub mod select;
+pub mod sequence;
 pub mod shapes;
+pub mod slices;
 pub mod sort;
 pub mod strided;
 pub mod ternary;
@@ -338,13 +342,17 @@ const FAMILIES: &[&[Row]] = &[
     moments::ROWS,
     norm::ROWS,
     normalise::ROWS,
+    part::ROWS,
+    permute::ROWS,
     pieces::ROWS,
     random::ROWS,
     reduce::ROWS,
     repeat::ROWS,
     scan::ROWS,
     select::ROWS,
+    sequence::ROWS,
     shapes::ROWS,
+    slices::ROWS,
     sort::ROWS,
     strided::ROWS,
     ternary::ROWS,

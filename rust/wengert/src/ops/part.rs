@@ -3,8 +3,9 @@
 //! Cutting out a part ([`index_view`]) needs its adjoint, [`embed`]: zeros with the gradient in the
 //! part's place.
 
-use super::view::finish;
-use crate::batch::lift;
+use super::view::{VIEWS, finish, row};
+use super::{Call, Row};
+use crate::batch::{Batching, lift};
 use crate::graph::{Attribute, Attributes, Context, Gradients, Op, forward::linear, record};
 use crate::layout::{Dims, Layout, Strides, wrap_dim};
 use crate::tensor::{Tensor, ViewKind};
@@ -394,3 +395,65 @@ pub(super) fn chunk_as(
     }
     split_as(by_size, x, n.div_ceil(chunks as usize) as i64, dim)
 }
+
+/// This family's rows.
+pub const ROWS: &[Row] = &[
+    row!(
+        "select",
+        ["(input, dim: int, index: int)"],
+        VIEWS,
+        " One position along an axis, which is dropped.",
+        |c| Ok(select(c.tensor(0), c.int(1), c.int(2))?.into())
+    )
+    .batched(Batching::Axes { extra: 0 }),
+    row!(
+        "narrow",
+        ["(input, dim: int, start: int, length: int)", "(input, dim: int, start, length: int)"],
+        VIEWS,
+        " A range of positions along an axis.",
+        |c| match c.overload {
+            0 => Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
+            _ => bail!(DType, "", "start must be an 0-dim integral Tensor."),
+        }
+    )
+    .batched(Batching::Axes { extra: 0 }),
+    row!(
+        "unbind",
+        ["(input, dim: int = 0) -> Tensor[]"],
+        VIEWS,
+        " All slices along an axis, which is dropped.",
+        |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
+    )
+    .batched(Batching::Axes { extra: 0 }),
+    row!(
+        "split",
+        [
+            "(input, split_size: int, dim: int = 0) -> Tensor[]",
+            "(input, split_size: int[], dim: int = 0) -> Tensor[]"
+        ],
+        VIEWS,
+        " Pieces of the given length or lengths along an axis.",
+        |c| if c.overload == 0 {
+            Ok(split(c.tensor(0), c.int(1), c.int(2))?.into())
+        } else {
+            Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
+        }
+    )
+    .batched(Batching::Axes { extra: 0 }),
+    row!(
+        "split_with_sizes",
+        ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
+        VIEWS,
+        " Pieces of the given lengths along an axis.",
+        |c| Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
+    )
+    .batched(Batching::Axes { extra: 0 }),
+    row!(
+        "chunk",
+        ["(input, chunks: int, dim: int = 0) -> Tensor[]"],
+        VIEWS,
+        " At most so many pieces of equal length along an axis.",
+        |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())
+    )
+    .batched(Batching::Axes { extra: 0 }),
+];

@@ -1,10 +1,11 @@
 //! Operations that look at the same memory in another way.
 //!
 //! A view is a new [`Layout`] over the same storage, so each operation here computes a layout and
-//! says how a gradient travels back. Most rules are views themselves. Cutting out parts has a file
-//! of its own, [`part`](super::part).
+//! says how a gradient travels back. Most rules are views themselves. Here are other shapes of the same
+//! elements; other orders of the axes are in [`permute`](super::permute), parts in [`part`](super::part).
 
 pub use super::part::*;
+pub use super::permute::*;
 use super::tags::*;
 use super::{Call, Output, Row};
 use crate::batch::{Batching, axes, lift};
@@ -14,7 +15,7 @@ use crate::tensor::Tensor;
 use crate::{Result, bail};
 use smallvec::{SmallVec, smallvec};
 
-type Indices = SmallVec<[i64; 5]>;
+pub(super) type Indices = SmallVec<[i64; 5]>;
 
 /// Records a view whose gradient is computed by `rule`.
 pub(super) fn finish(
@@ -85,7 +86,12 @@ impl Op for Reshape {
     }
 }
 
-fn reshaped(name: &'static str, x: &Tensor, layout: Layout, axes: u64) -> Result<Tensor> {
+pub(super) fn reshaped(
+    name: &'static str,
+    x: &Tensor,
+    layout: Layout,
+    axes: u64,
+) -> Result<Tensor> {
     finish(x, layout, || Box::new(Reshape::new(name, x, axes)))
 }
 
@@ -191,162 +197,6 @@ pub fn view(x: &Tensor, wanted: &[i64]) -> Result<Tensor> {
              spans across two contiguous subspaces). Use .reshape(...) instead."
         ),
     }
-}
-
-/// Axes in another order: output axis `i` is input axis `order[i]`.
-struct Permute {
-    name: &'static str,
-    inverse: Indices,
-}
-
-impl Op for Permute {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn attributes(&self) -> Attributes {
-        match (self.name, &self.inverse[..]) {
-            ("PermuteBackward0", inverse) => {
-                let mut dims = Indices::from_elem(0, inverse.len());
-                for (d, &i) in inverse.iter().enumerate() {
-                    dims[i as usize] = d as i64;
-                }
-                vec![("dims", Attribute::ints(&dims))]
-            }
-            ("TransposeBackward0", inverse) => {
-                let moved = |(d, i): (usize, &i64)| (d as i64 != *i).then_some(d);
-                let mut swapped = inverse.iter().enumerate().filter_map(moved);
-                let first = swapped.next().unwrap_or(0);
-                let second = swapped.next().unwrap_or(first);
-                vec![("dim0", Attribute::int(first)), ("dim1", Attribute::int(second))]
-            }
-            _ => Attributes::new(),
-        }
-    }
-
-    fn backward(&self, _: &Context, grads: &[Option<Tensor>]) -> Result<Gradients> {
-        let Some(g) = &grads[0] else { return Ok(smallvec![None]) };
-        Ok(smallvec![Some(permute(g, &self.inverse)?)])
-    }
-
-    fn jvp(&self, _: &Context, v: &[Option<Tensor>], _: &[&Tensor]) -> Result<Option<Gradients>> {
-        let place = |d: usize| self.inverse.iter().position(|&i| i as usize == d).unwrap_or(d);
-        let order: Indices = (0..self.inverse.len()).map(|d| place(d) as i64).collect();
-        linear(v, |v| permute(v, &order))
-    }
-}
-
-fn permuted(name: &'static str, x: &Tensor, order: &[usize]) -> Result<Tensor> {
-    if x.is_batched() {
-        return lift::over(x, |x, k| permuted(name, x, &lift::order(k, order)));
-    }
-    let l = x.layout();
-    let shape: Dims = order.iter().map(|&d| l.shape()[d]).collect();
-    let strides: Strides = order.iter().map(|&d| l.strides()[d]).collect();
-    finish(x, Layout::strided(&shape, &strides, l.offset()), || {
-        let mut inverse: Indices = smallvec![0; order.len()];
-        for (i, &d) in order.iter().enumerate() {
-            inverse[d] = i as i64;
-        }
-        Box::new(Permute { name, inverse })
-    })
-}
-
-/// Axes in the given order.
-pub fn permute(x: &Tensor, dims: &[i64]) -> Result<Tensor> {
-    if dims.len() != x.ndim() {
-        bail!(
-            Shape,
-            "",
-            "permute(sparse_coo): number of dimensions in the tensor input does not match the length \
-             of the desired ordering of dimensions i.e. input.dim() = {} is not equal to len(dims) = {}",
-            x.ndim(),
-            dims.len()
-        );
-    }
-    let mut order: SmallVec<[usize; 5]> = SmallVec::new();
-    for &d in dims {
-        let d = wrap_dim(d, x.ndim())?;
-        if order.contains(&d) {
-            bail!(Shape, "", "permute(): duplicate dims are not allowed.");
-        }
-        order.push(d);
-    }
-    permuted("PermuteBackward0", x, &order)
-}
-
-/// Two axes swapped.
-pub fn transpose(x: &Tensor, a: i64, b: i64) -> Result<Tensor> {
-    let (a, b) = (wrap_dim(a, x.ndim())?, wrap_dim(b, x.ndim())?);
-    let mut order: SmallVec<[usize; 5]> = (0..x.ndim()).collect();
-    if x.ndim() > 0 {
-        order.swap(a, b);
-    }
-    permuted("TransposeBackward0", x, &order)
-}
-
-/// The axes `source` moved to the places `destination`; the others keep their order.
-///
-/// # Errors
-/// The lists differ in length, or name an axis twice.
-pub fn movedim(x: &Tensor, source: &[i64], destination: &[i64]) -> Result<Tensor> {
-    if source.len() != destination.len() {
-        bail!(
-            Shape,
-            "",
-            "movedim: Invalid source or destination dims: source ({source:?} dims) should contain \
-             the same number of dims as destination ({destination:?} dims)"
-        );
-    }
-    let mut order: SmallVec<[Option<usize>; 5]> = smallvec![None; x.ndim()];
-    let mut moved: SmallVec<[bool; 8]> = smallvec![false; x.ndim()];
-    for (&from, &to) in source.iter().zip(destination) {
-        let (from, to) = (wrap_dim(from, x.ndim())?, wrap_dim(to, x.ndim())?);
-        if x.ndim() == 0 {
-            continue;
-        }
-        if std::mem::replace(&mut moved[from], true) {
-            bail!(Shape, "", "movedim: repeated dim in `source` ({source:?})");
-        }
-        if order[to].replace(from).is_some() {
-            bail!(Shape, "", "movedim: repeated dim in `destination` ({destination:?})");
-        }
-    }
-    let mut rest = (0..x.ndim()).filter(|&d| !moved[d]);
-    let order: SmallVec<[usize; 5]> =
-        order.into_iter().filter_map(|place| place.or_else(|| rest.next())).collect();
-    if x.ndim() == 0 {
-        return reshaped("AliasBackward0", x, x.layout().clone(), 0);
-    }
-    permuted("PermuteBackward0", x, &order)
-}
-
-/// The transpose of a matrix; tensors of fewer dimensions as they are.
-pub fn t(x: &Tensor) -> Result<Tensor> {
-    if x.ndim() > 2 {
-        bail!(Shape, "", "t() expects a tensor with <= 2 dimensions, but self is {}D", x.ndim());
-    }
-    let order: SmallVec<[usize; 5]> = (0..x.ndim()).rev().collect();
-    permuted("TBackward0", x, &order)
-}
-
-/// All axes reversed (`.T`).
-pub fn reverse_axes(x: &Tensor) -> Result<Tensor> {
-    let order: SmallVec<[usize; 5]> = (0..x.ndim()).rev().collect();
-    permuted("PermuteBackward0", x, &order)
-}
-
-/// The last two axes swapped (`.mT`).
-pub fn matrix_transpose(x: &Tensor) -> Result<Tensor> {
-    if x.ndim() < 2 {
-        bail!(
-            Shape,
-            "",
-            "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
-            x.ndim()
-        );
-    }
-    transpose(x, -2, -1)
 }
 
 /// Without axes of length 1: all of them, or those named.
@@ -502,6 +352,7 @@ fn detach(x: &Tensor) -> Result<Output> {
     Ok(Output::Tensor(x.detach_for_user()))
 }
 
+/// A row whose result is a view.
 macro_rules! row {
     ($name:literal $(aka $alias:literal)*, [$($sig:literal),+], $tags:expr, $doc:literal, $call:expr) => {
         Row {
@@ -516,7 +367,10 @@ macro_rules! row {
     };
 }
 
-const VIEWS: u32 = FUNCTION | METHOD | VIEW;
+pub(super) use row;
+
+/// What most views are.
+pub(super) const VIEWS: u32 = FUNCTION | METHOD | VIEW;
 
 /// This family's rows.
 pub const ROWS: &[Row] = &[
@@ -563,24 +417,6 @@ pub const ROWS: &[Row] = &[
             Ok(reshape(c.tensor(0), &shape)?.into())
         }
     ),
-    row!("t", ["(input)"], VIEWS | INPLACE, " The transpose of a matrix.", |c| Ok(
-        t(c.tensor(0))?.into()
-    ))
-    .batched(Batching::Own(axes::t)),
-    row!(
-        "transpose" aka "swapdims" aka "swapaxes",
-        ["(input, dim0: int, dim1: int)"],
-        VIEWS | INPLACE,
-        " Two axes swapped.",
-        |c| Ok(transpose(c.tensor(0), c.int(1), c.int(2))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!("permute", ["(input, dims: size)"], VIEWS, " Axes in another order.", |c| Ok(permute(
-        c.tensor(0),
-        c.ints(1)
-    )?
-    .into()))
-    .batched(Batching::Own(axes::permute)),
     row!(
         "squeeze",
         ["(input)", "(input, dim: int[])"],
@@ -633,72 +469,6 @@ pub const ROWS: &[Row] = &[
         VIEWS,
         " A range of axes merged into one.",
         |c| Ok(flatten(c.tensor(0), c.int(1), c.int(2))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "select",
-        ["(input, dim: int, index: int)"],
-        VIEWS,
-        " One position along an axis, which is dropped.",
-        |c| Ok(select(c.tensor(0), c.int(1), c.int(2))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "narrow",
-        ["(input, dim: int, start: int, length: int)", "(input, dim: int, start, length: int)"],
-        VIEWS,
-        " A range of positions along an axis.",
-        |c| match c.overload {
-            0 => Ok(narrow(c.tensor(0), c.int(1), c.int(2), c.int(3))?.into()),
-            _ => bail!(DType, "", "start must be an 0-dim integral Tensor."),
-        }
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "unbind",
-        ["(input, dim: int = 0) -> Tensor[]"],
-        VIEWS,
-        " All slices along an axis, which is dropped.",
-        |c| Ok(unbind(c.tensor(0), c.int(1))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "split",
-        [
-            "(input, split_size: int, dim: int = 0) -> Tensor[]",
-            "(input, split_size: int[], dim: int = 0) -> Tensor[]"
-        ],
-        VIEWS,
-        " Pieces of the given length or lengths along an axis.",
-        |c| if c.overload == 0 {
-            Ok(split(c.tensor(0), c.int(1), c.int(2))?.into())
-        } else {
-            Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
-        }
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "split_with_sizes",
-        ["(input, split_sizes: int[], dim: int = 0) -> Tensor[]"],
-        VIEWS,
-        " Pieces of the given lengths along an axis.",
-        |c| Ok(split_with_sizes(c.tensor(0), c.ints(1), c.int(2))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "movedim" aka "moveaxis",
-        ["(input, source: int[], destination: int[])"],
-        VIEWS,
-        " Axes moved to other places; the others keep their order.",
-        |c| Ok(movedim(c.tensor(0), c.ints(1), c.ints(2))?.into())
-    )
-    .batched(Batching::Axes { extra: 0 }),
-    row!(
-        "chunk",
-        ["(input, chunks: int, dim: int = 0) -> Tensor[]"],
-        VIEWS,
-        " At most so many pieces of equal length along an axis.",
-        |c| Ok(chunk(c.tensor(0), c.int(1), c.int(2))?.into())
     )
     .batched(Batching::Axes { extra: 0 }),
     row!(

@@ -3,9 +3,11 @@
 //! Each file has the composed twin beside the fused operation: the twin is the definition, and the
 //! tests hold the fused one against it.
 
+mod classes;
 pub mod cross_entropy;
 pub mod linear;
 pub mod loss;
+mod reduction;
 pub mod softmax;
 
 use crate::tensor::Tensor;
