@@ -133,5 +133,6 @@ fn diagonalise(d: &mut [f64], e: &mut [f64], q: &mut [f64], n: usize) -> bool {
     true
 }
 
-/// What is nothing beside the largest element, which is 1.
-pub(super) const TINY: f64 = 1e-290;
+/// What is nothing beside the largest element, which is 1: far below the rounding errors of any step,
+/// and far above what has no square.
+pub(super) const TINY: f64 = 1e-40;
