@@ -28,11 +28,11 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::ptr::NonNull;
-use wengert::batch;
 use wengert::graph;
 use wengert::graph::mode::may_call_out;
 use wengert::ops::{self, Args, NamedFields, Output, ParamKind, Row, tags};
 use wengert::tensor::{Tensor, ViewKind};
+use wengert::{Scalar, batch};
 
 static ROWS: PyOnceLock<Vec<BoundRow>> = PyOnceLock::new();
 
@@ -345,7 +345,8 @@ fn makes_much(args: &Args) -> bool {
     let limit = RELEASE_ABOVE as i64;
     args.values.iter().any(|value| match value {
         ops::Value::Ints(sizes) => sizes.iter().fold(1, |n: i64, &s| n.saturating_mul(s)) > limit,
-        ops::Value::Number(n) => n.to_f64().abs() > limit as f64,
+        ops::Value::Number(Scalar::Int(i)) => i.saturating_abs() > limit,
+        ops::Value::Number(Scalar::Float(x)) => x.abs() > limit as f64,
         _ => false,
     })
 }
