@@ -397,3 +397,10 @@ def test_an_error_in_an_inner_pass_of_another_thread():
     with pytest.raises(KeyError, match="deep"):
         level()
     assert x.grad is None
+
+
+def test_where_only_the_sign_counts_the_gradient_is_zero():
+    size, sign = (torch.tensor(v, requires_grad=True) for v in ([1.0, 2.0], [-1.0, 0.0]))
+    torch.copysign(size, sign).sum().backward()
+    assert size.grad.tolist() == [-1.0, 1.0]
+    assert sign.grad.tolist() == [0.0, 0.0]

@@ -321,7 +321,7 @@ pointwise_rows! {
         float: a.copysign(b),
     } "CopysignBackward0" number "CopysignBackward1" {
         a saves(a, b): |g| where_(&eq(a, &number(0.0)?)?, &number(0.0)?, &(g * (copysign(a, b)? / a)))?,
-        b saves(): |g| None::<Tensor>,
+        b saves(): |g| zeros_like(g)?,
     }
 
     /// Heaviside's step: 0 for negative `input`, 1 for positive, `values` at 0.
