@@ -170,3 +170,24 @@ def test_unusual_keys():
             x[key]
     with pytest.raises(ValueError, match="step"):
         x[::0]
+
+
+def test_a_bound_that_replaces_the_tensor_meanwhile():
+    x = torch.arange(6.0)
+
+    class Meddler:
+        def __index__(self):
+            x.data = torch.zeros(1)
+            gc.collect()
+            return 2
+
+    assert x[Meddler() :].tolist() == [2.0, 3.0, 4.0, 5.0]
+    assert x.tolist() == [0.0]
+    y = torch.arange(6.0).reshape(2, 3)
+
+    class Other:
+        def __index__(self):
+            y.data = torch.zeros(1)
+            return 1
+
+    assert y[1, Other() :].tolist() == [4.0, 5.0]

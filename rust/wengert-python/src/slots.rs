@@ -310,10 +310,11 @@ unsafe extern "C" fn subscript(
         if !is_unusual()
             && let Some(x) = value_of(py, Bound::ref_from_ptr(py, &object))
         {
-            // The key's own methods, which could make the object stand for another tensor, are called
-            // for other keys only.
+            // A handle of our own: the bounds of a slice may be objects whose `__index__` makes the
+            // object stand for another tensor.
+            let x = x.tensor();
             let key = Bound::ref_from_ptr(py, &key);
-            let made = caught(|| match index::plain(x.peek(), key) {
+            let made = caught(|| match index::plain(&x, key) {
                 Some(y) => wrap(py, y.or_raise()?).map(|y| Some(y.into_any())),
                 None => Ok(None),
             });
